@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
+
+	"github.com/holdfast-dev/holdfast/pkg/agent"
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
+	"github.com/holdfast-dev/holdfast/pkg/engine"
+	"github.com/holdfast-dev/holdfast/pkg/kube"
+	"github.com/holdfast-dev/holdfast/webhook/admission"
+	"github.com/holdfast-dev/holdfast/webhook/registration"
+)
+
+// serveConfig is what the flags of serve say.
+type serveConfig struct {
+	kubeconfig   string
+	listen       string
+	healthListen string
+	certFile     string
+	keyFile      string
+	clientCAFile string
+	clientNames  []string
+	netFile      string
+	logFormat    string
+}
+
+func serveCommand() *cobra.Command {
+	var c serveConfig
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer the API server's webhook calls",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), c) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig of Holdfast's own account; empty: the pod's service account")
+	f.StringVar(&c.listen, "listen", ":9443", "host:port that the API server calls")
+	f.StringVar(&c.healthListen, "health-listen", "127.0.0.1:9440", "host:port of /healthz, /readyz and /metrics, without TLS")
+	f.StringVar(&c.certFile, "tls-cert-file", "", "server certificate, PEM; read again when it changes")
+	f.StringVar(&c.keyFile, "tls-private-key-file", "", "key of the server certificate, PEM")
+	f.StringVar(&c.clientCAFile, "client-ca-file", "", "authority that signs the API server's client certificate, PEM")
+	f.StringSliceVar(&c.clientNames, "client-name", nil, "common names of client certificates that may call; none: any that the authority signed")
+	f.StringVar(&c.netFile, "net-file", "", "net.yaml as rendered for the API server: lets statuses and warnings say which Agents are outside")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+func serve(ctx context.Context, c serveConfig) error {
+	log, err := logger(c.logFormat)
+	if err != nil {
+		return err
+	}
+	watched, err := readNet(c.netFile)
+	if err != nil {
+		return err
+	}
+	server, err := c.server()
+	if err != nil {
+		return err
+	}
+	mgr, err := c.manager()
+	if err != nil {
+		return err
+	}
+	counters, err := admission.NewMetrics(metrics.Registry)
+	if err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	decider := engine.New(engine.Config{})
+	statuses := kube.NewStatusWriter(mgr.GetClient(), watched, log)
+	loader := kube.NewLoader(kube.LoaderConfig{Cache: mgr.GetCache(), Load: decider.Load, Loaded: statuses.Offer, Log: log})
+	namespaces := kube.Namespaces{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()}
+	// Namespaces are watched from the start: the first decision that needs one must not
+	// wait for the first list of them.
+	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
+		return fmt.Errorf("watch namespaces: %w", err)
+	}
+	server.Register(registration.GuardPath, admission.NewHandler(admission.Config{
+		Webhook: decision.GuardWebhook, Judge: admission.Guard(decider, namespaces), Metrics: counters, Log: log,
+	}))
+	server.Register(registration.OwnPath, admission.NewHandler(admission.Config{
+		Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{IsAgent: decider.IsAgent, Net: watched}),
+		Metrics: counters, Log: log,
+	}))
+	for _, r := range []manager.Runnable{server, loader, statuses, health(c.healthListen, c.listen, decider)} {
+		if err := mgr.Add(r); err != nil {
+			return err
+		}
+	}
+	log.InfoContext(ctx, "starting", "listen", c.listen, "health_listen", c.healthListen)
+	return mgr.Start(ctx)
+}
+
+// logger bridges klog and controller-runtime to the one logger.
+func logger(format string) (*slog.Logger, error) {
+	var handler slog.Handler
+	switch format {
+	case "text":
+		handler = slog.NewTextHandler(os.Stderr, nil)
+	case "json":
+		handler = slog.NewJSONHandler(os.Stderr, nil)
+	default:
+		return nil, fmt.Errorf("--log-format %q: want text or json", format)
+	}
+	log := slog.New(handler)
+	slog.SetDefault(log) // takes what net/http logs, too
+	ctrl.SetLogger(logr.FromSlogHandler(handler))
+	klog.SetSlogLogger(log)
+	return log, nil
+}
+
+// readNet reads the rendered net; nil where no file is named.
+func readNet(file string) (*agent.Net, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // not known
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--net-file: %w", err)
+	}
+	var n agent.Net
+	if err := yaml.UnmarshalStrict(data, &n); err != nil {
+		return nil, fmt.Errorf("--net-file %s: want the net.yaml that render wrote: %w", file, err)
+	}
+	return &n, nil
+}
+
+func (c serveConfig) manager() (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	// An empty path means the pod's service account.
+	config, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	return ctrl.NewManager(config, manager.Options{
+		Scheme:                 scheme,
+		Metrics:                metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress: "0",
+	})
+}

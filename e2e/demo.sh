@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# The main job in a minute: an agent that is cluster-admin is stopped from deleting a
+# namespace, a person is not, and the story is in Postgres. Every command is printed before
+# it runs. Exits 0 only when every step came out as it says. KEEP=1 leaves it all running.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+[ -t 1 ] || bold= dim= green= red= plain=
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/holdfast-demo-XXXXXX")
+finish() {
+  code=$?
+  if [ "${KEEP:-}" = 1 ] && [ -e "$dir/env" ]; then
+    printf '\n%s\n' "${bold}Still running. Look around with:${plain}"
+    printf '  %s\n' ". $dir/env" \
+      "kubectl --kubeconfig \$HOLDFAST_AGENT_KUBECONFIG ..." \
+      "psql \"\$DATABASE_URL\" -c 'SELECT * FROM agent_activity ORDER BY time'" \
+      "go run ./cmd/holdfast-local down --dir $dir      # when you are done"
+  else
+    go run ./cmd/holdfast-local down --dir "$dir" >>"$dir/demo.log" 2>&1 || code=1
+    [ $code = 0 ] && rm -rf "$dir" || printf '%s\n' "The logs are in $dir"
+  fi
+  exit $code
+}
+trap finish EXIT
+
+step() { printf '\n%s\n' "${bold}$*${plain}"; }
+fail() { printf '%s\n' "${red}✗ $*${plain}"; exit 1; }
+# run prints a command, runs it, and keeps what it says in $said.
+run() {
+  printf '%s\n' "${dim}\$ $*${plain}"
+  said=$(eval "$*" 2>&1); code=$?
+  [ -z "$said" ] || printf '%s\n' "$said"
+  return $code
+}
+passes() { run "$@" || fail "this should have gone through"; }
+# refused wants a command to fail, and to say the text.
+refused() {
+  want=$1; shift
+  run "$@" && fail "this should have been refused"
+  case $said in *"$want"*) printf '%s\n' "${green}✓ refused, as it should be${plain}" ;; *) fail "refused, but not with: $want" ;; esac
+}
+
+step "A real control plane, with Holdfast in it"
+printf '%s\n' "${dim}\$ go run ./cmd/holdfast-local up --dir $dir --policies=none --detach${plain}"
+go run ./cmd/holdfast-local up --dir "$dir" --policies=none --detach >"$dir/demo.log" 2>&1 || { tail -20 "$dir/demo.log"; fail "it did not come up"; }
+# shellcheck source=/dev/null
+. "$dir/env"
+printf '%s\n' "${dim}\$ . $dir/env${plain}"
+agent='kubectl --kubeconfig $HOLDFAST_AGENT_KUBECONFIG'
+human='kubectl --kubeconfig $HOLDFAST_HUMAN_KUBECONFIG'
+
+step "The agent is cluster-admin; who it is, is declared"
+passes "$agent auth can-i '*' '*'"
+passes "$human get agents"
+
+step "A policy: agents delete no namespaces"
+passes "cat manifests/policies/examples/no-namespace-deletes.yaml"
+passes "$human apply -f manifests/policies/examples/no-namespace-deletes.yaml"
+passes "$human wait --for=condition=Compiled agentpolicy/no-namespace-deletes"
+passes "$human create namespace prod"
+
+step "The agent does its work: it reads, and creates a Deployment"
+passes "$agent get namespaces"
+passes "$agent -n prod create deployment web --image=registry.example.com/web:1.0"
+
+step "The agent tries to delete the namespace"
+refused "rule no-namespace-deletes/deny-delete" "$agent delete namespace prod"
+
+step "A person deletes the same namespace"
+passes "$human delete namespace prod"
+
+step "The agent's story, from Postgres"
+query="SELECT to_char(time, 'HH24:MI:SS') AS time, verb, object, decision, array_to_string(rules, ', ') AS rule, response_code AS code
+  FROM agent_activity
+  WHERE username = 'system:serviceaccount:agents:bot' AND object ~ 'prod|^namespaces'
+  ORDER BY agent_activity.time"
+for _ in $(seq 100); do # the API server sends its audit events once a second
+  psql "$DATABASE_URL" -Atc "$query" 2>/dev/null | grep -q 'Deny|no-namespace-deletes/deny-delete|403' && break
+  sleep 0.1
+done
+passes "psql \"\$DATABASE_URL\" -c \"$query\""
+case $said in *"Deny"*"no-namespace-deletes/deny-delete"*"403"*) ;; *) fail "the denial is not in the story" ;; esac
+case $said in *"create"*"deployments"*"Allow"*"201"*) ;; *) fail "the Deployment is not in the story" ;; esac
+printf '\n%s\n' "${green}✓ The agent was stopped, the person was not, and the story is told.${plain}"

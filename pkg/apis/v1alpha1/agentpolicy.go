@@ -1,0 +1,171 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Mode is what a policy does with its verdicts.
+// +kubebuilder:validation:Enum=Enforce;Warn;Audit
+type Mode string
+
+// The modes.
+const (
+	// Enforce: the verdict is the answer.
+	Enforce Mode = "Enforce"
+	// Warn: the request passes, and its client is shown what would have happened.
+	Warn Mode = "Warn"
+	// Audit: the request passes, and the audit event says what would have happened.
+	Audit Mode = "Audit"
+)
+
+// Action is what a rule, or a policy's default, does with a request.
+// +kubebuilder:validation:Enum=Allow;Deny
+type Action string
+
+// The actions.
+const (
+	// Allow: RBAC decides.
+	Allow Action = "Allow"
+	// Deny: refused with 403.
+	Deny Action = "Deny"
+)
+
+// Pattern is a name in which * stands for any run of characters.
+// +kubebuilder:validation:MaxLength=253
+type Pattern string
+
+// Match says to which requests a rule applies. A list that is left out matches everything;
+// within a list one entry has to match, and all lists have to match.
+// +kubebuilder:pruning:PreserveUnknownFields
+type Match struct {
+	// verbs of the request: create, update, patch, delete, deletecollection, connect, get,
+	// list, watch and others. In admission update and patch are one and the same: a rule
+	// that names either matches both.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Verbs []Pattern `json:"verbs,omitempty"`
+	// apiGroups of the resource; "" is the core group.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	APIGroups []Pattern `json:"apiGroups,omitempty"`
+	// versions of the resource that `when` knows. Required where `when` looks into object
+	// or oldObject; a request for the resource in another version is then denied.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Versions []Pattern `json:"versions,omitempty"`
+	// resources in lower case and plural; a subresource as pods/exec. "pods" does not
+	// match pods/exec; "pods*" and "*" do.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	Resources []Pattern `json:"resources,omitempty"`
+	// namespaces of the object. A request for a cluster-scoped object has none, and only
+	// "" and "*" match it; for Namespace objects it is the namespace's own name.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	Namespaces []Pattern `json:"namespaces,omitempty"`
+	// names of the objects.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	Names []Pattern `json:"names,omitempty"`
+	// nonResourceURLs are paths such as /metrics. A rule that has them matches no request
+	// for a resource.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	NonResourceURLs []Pattern `json:"nonResourceURLs,omitempty"`
+}
+
+// Rule is one rule of a policy. The order of rules has no meaning.
+// +kubebuilder:pruning:PreserveUnknownFields
+type Rule struct {
+	// name of the rule, unique within its policy.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// match says to which requests the rule applies.
+	// +optional
+	Match Match `json:"match,omitempty"`
+	// when is an expression (expr-lang) that has to be true for the rule to apply. Its
+	// variables are request, object, oldObject, agent and namespace. A path that is absent
+	// is nil. An expression that fails, or takes longer than 50 ms, denies the request.
+	// +optional
+	// +kubebuilder:validation:MaxLength=8192
+	When string `json:"when,omitempty"`
+	// action is what becomes of a request to which the rule applies.
+	Action Action `json:"action"`
+	// message is shown to the agent.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
+// AgentPolicySpec says what agents may do.
+// +kubebuilder:pruning:PreserveUnknownFields
+type AgentPolicySpec struct {
+	// agents are names of Agents; * stands for any run of characters.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	// +listType=atomic
+	Agents []Pattern `json:"agents"`
+	// mode is Enforce, Warn or Audit.
+	// +optional
+	// +kubebuilder:default=Enforce
+	Mode Mode `json:"mode,omitempty"`
+	// default is what becomes of a request that no rule of this policy matches. Allow: RBAC
+	// decides.
+	// +optional
+	// +kubebuilder:default=Allow
+	Default Action `json:"default,omitempty"`
+	// rules, in any order: over all policies, Deny beats Allow.
+	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=map
+	// +listMapKey=name
+	Rules []Rule `json:"rules,omitempty"`
+}
+
+// AgentPolicyStatus is what Holdfast observed of an AgentPolicy.
+type AgentPolicyStatus struct {
+	// conditions: Compiled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// agents is the number of Agents that the policy selects.
+	// +optional
+	Agents *int32 `json:"agents,omitempty"`
+}
+
+// AgentPolicy says what the Agents that it selects may do.
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,categories=holdfast
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Default",type=string,JSONPath=`.spec.default`
+// +kubebuilder:printcolumn:name="Compiled",type=string,JSONPath=`.status.conditions[?(@.type=="Compiled")].status`
+// +kubebuilder:printcolumn:name="Agents",type=integer,JSONPath=`.status.agents`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type AgentPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec AgentPolicySpec `json:"spec"`
+	// +optional
+	Status AgentPolicyStatus `json:"status,omitempty"`
+}
+
+// AgentPolicyList is a list of AgentPolicies.
+// +kubebuilder:object:root=true
+type AgentPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []AgentPolicy `json:"items"`
+}

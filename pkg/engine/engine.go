@@ -1,0 +1,167 @@
+// Package engine decides: it is the one place where identities, policies and (later)
+// approvals meet. Every hook of the API server asks the same engine.
+//
+// It fails closed. What it cannot decide, because nothing is loaded, an expression fails or
+// its own code panics, it denies; and the zero value of everything it returns is a denial.
+// It does no I/O: what it looks up is handed to it.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/pkg/agent"
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
+	"github.com/holdfast-dev/holdfast/pkg/policy"
+)
+
+// Config bounds an engine. The zero value has the defaults.
+type Config struct {
+	// Slots is how many decisions are evaluated at the same time; the others wait. 0 means
+	// four for each processor.
+	Slots int
+	// Budget is how long the expressions of one decision may take together. 0 means 1 s.
+	Budget time.Duration
+}
+
+// State is what an engine decides by. It is replaced as a whole and never changed.
+type State struct {
+	Agents   *agent.Set
+	Policies *policy.Set
+}
+
+// Engine decides requests. It is safe for concurrent use.
+type Engine struct {
+	state      atomic.Pointer[State]
+	protection *policy.Set
+	slots      chan struct{}
+	budget     time.Duration
+}
+
+// New returns an engine with nothing loaded: until Load it denies.
+func New(c Config) *Engine {
+	if c.Slots <= 0 {
+		c.Slots = 4 * runtime.GOMAXPROCS(0)
+	}
+	if c.Budget <= 0 {
+		c.Budget = time.Second
+	}
+	return &Engine{protection: selfProtection(), slots: make(chan struct{}, c.Slots), budget: c.Budget}
+}
+
+// Load puts a new state into force: each decision is made by the old one or by the new one.
+func (e *Engine) Load(s State) { e.state.Store(&s) }
+
+// Ready says whether a state has been loaded.
+func (e *Engine) Ready() bool { return e.state.Load() != nil }
+
+// IsAgent says whether the user is a declared agent. It is false while nothing is loaded.
+func (e *Engine) IsAgent(u decision.User) bool {
+	s := e.state.Load()
+	return s != nil && len(s.Agents.Identify(u)) > 0
+}
+
+// Input is one request and what may have to be looked up about it.
+type Input struct {
+	Request *decision.Request
+	// Namespace returns the Namespace object of the request; nil where there is none.
+	Namespace func() (map[string]any, error)
+}
+
+// Decide judges the request of somebody inside the net. It always returns a decision with
+// an ID; whatever goes wrong on the way is a denial that says so.
+func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision) {
+	d = decision.Decision{ID: decision.NewID(), Reason: decision.ReasonInternal, DryRun: in.Request.DryRun}
+	defer func() {
+		if recover() != nil {
+			// What was panicked with can quote the request; it is not kept.
+			d.Action, d.Reason = decision.Deny, decision.ReasonInternal
+			d.Message = message(in.Request, &d, "deciding failed")
+		}
+	}()
+	if isSelfReview(in.Request) {
+		d.Action, d.Reason = decision.Allow, decision.ReasonSelfReview
+		return d
+	}
+	s := e.state.Load()
+	if s == nil {
+		return refuse(d, in.Request, decision.ReasonNotReady, "Holdfast has not loaded its Agents and policies yet; try again in a moment")
+	}
+	agents := s.Agents.Identify(in.Request.User)
+	if len(agents) == 0 {
+		return refuse(d, in.Request, decision.ReasonUndeclared, undeclared(s))
+	}
+	for _, a := range agents {
+		d.Agents = append(d.Agents, a.Name)
+	}
+	for _, a := range agents {
+		if a.Spec.Suspended {
+			return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a)))
+		}
+	}
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	case <-ctx.Done():
+		return refuse(d, in.Request, decision.ReasonOverload, "too many decisions are under way; try again")
+	}
+	return e.judge(s, in, agents, d)
+}
+
+// judge asks the protection of Holdfast itself first, which no policy can lift, and then
+// the policies.
+func (e *Engine) judge(s *State, in Input, agents []*v1alpha1.Agent, d decision.Decision) decision.Decision {
+	input := &policy.Input{
+		Request: in.Request, Agents: agents, Namespace: in.Namespace, Deadline: time.Now().Add(e.budget),
+	}
+	if v := e.protection.Evaluate(input); v.Action != decision.Allow {
+		d = conclude(d, in.Request, v)
+		d.Reason = decision.ReasonSelfProtection
+		return d
+	}
+	return conclude(d, in.Request, s.Policies.Evaluate(input))
+}
+
+// conclude turns a verdict into a decision.
+func conclude(d decision.Decision, r *decision.Request, v policy.Verdict) decision.Decision {
+	d.Action, d.Reason = v.Action, v.Reason
+	for _, f := range v.Deciding {
+		d.Causes = append(d.Causes, decision.Cause{Rule: f.String(), Reason: f.Reason, Message: f.Message})
+	}
+	for _, f := range v.Observed {
+		d.Observed = append(d.Observed, f.String()+"="+f.Action.String())
+		if f.Mode == v1alpha1.Warn {
+			d.Warnings = append(d.Warnings, warning(r, f))
+		}
+	}
+	if d.Action != decision.Allow {
+		d.Message = message(r, &d, because(v.Deciding))
+	}
+	return d
+}
+
+func refuse(d decision.Decision, r *decision.Request, reason decision.Reason, why string) decision.Decision {
+	d.Action, d.Reason = decision.Deny, reason
+	d.Message = message(r, &d, why)
+	return d
+}
+
+// isSelfReview says whether an identity asks about itself alone: what it may do, and who it
+// is. Everybody may ask that.
+func isSelfReview(r *decision.Request) bool {
+	if r.Verb != "create" || r.Subresource != "" {
+		return false
+	}
+	switch r.Group {
+	case "authorization.k8s.io":
+		return r.Resource == "selfsubjectaccessreviews" || r.Resource == "selfsubjectrulesreviews"
+	case "authentication.k8s.io":
+		return r.Resource == "selfsubjectreviews"
+	default:
+		return false
+	}
+}

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/policy"
+)
+
+// ProtectionPolicy is the name under which the rules that protect Holdfast itself appear in
+// decisions. No AgentPolicy can have it: the API server allows no colon in names.
+const ProtectionPolicy = "holdfast:self-protection"
+
+// selfProtection are the rules that no policy can lift: agents do not change what guards
+// them. They are policy like any other, so that they are judged by the same code.
+func selfProtection() *policy.Set {
+	writes := []v1alpha1.Pattern{"create", "update", "patch", "delete", "deletecollection", "connect"}
+	deny := func(name, message string, m v1alpha1.Match) v1alpha1.Rule {
+		m.Verbs = writes
+		return v1alpha1.Rule{Name: name, Match: m, Action: v1alpha1.Deny, Message: message}
+	}
+	all := []v1alpha1.Pattern{"*"}
+	compiled, err := policy.Compile(&v1alpha1.AgentPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: ProtectionPolicy},
+		Spec: v1alpha1.AgentPolicySpec{Agents: all, Rules: []v1alpha1.Rule{
+			deny("own-kinds", "Agents may not change Agents, policies or anything else of Holdfast.",
+				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{v1alpha1.Group}, Resources: all}),
+			deny("own-namespace", "Agents may not touch the namespace that Holdfast runs in.",
+				v1alpha1.Match{Namespaces: []v1alpha1.Pattern{Namespace}}),
+			deny("own-definitions", "Agents may not change the definitions of Holdfast's kinds.",
+				v1alpha1.Match{
+					APIGroups: []v1alpha1.Pattern{"apiextensions.k8s.io"},
+					Resources: []v1alpha1.Pattern{"customresourcedefinitions", "customresourcedefinitions/*"},
+					Names:     []v1alpha1.Pattern{"*." + v1alpha1.Group},
+				}),
+			deny("admission-registrations", "Agents may not change what the API server asks before it admits a request.",
+				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"admissionregistration.k8s.io"}, Resources: all}),
+			deny("api-registrations", "Agents may not register API servers of their own.",
+				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"apiregistration.k8s.io"}, Resources: all}),
+		}},
+	})
+	if err != nil {
+		// Fixed text: a test compiles it. Were it ever wrong, everything is denied.
+		return policy.NewSet([]*policy.Policy{policy.Broken(&v1alpha1.AgentPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: ProtectionPolicy},
+			Spec:       v1alpha1.AgentPolicySpec{Agents: all},
+		})})
+	}
+	return policy.NewSet([]*policy.Policy{compiled})
+}
+
+// Namespace is where Holdfast runs.
+const Namespace = "holdfast-system"

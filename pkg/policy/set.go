@@ -1,0 +1,325 @@
+package policy
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
+	"github.com/holdfast-dev/holdfast/pkg/policy/expression"
+)
+
+// Set is a fixed set of policies, indexed so that a request meets only the rules that its
+// group and resource can match. It is immutable and safe for concurrent use.
+type Set struct {
+	policies []*Policy
+	// exact are the rules that name groups and resources without a star, by both; wild are
+	// the others. A rule stands in one of them.
+	exact map[resource][]*rule
+	wild  []*rule
+	urls  []*rule
+	// selections are the policies of each Agent, by its name, made when first asked for:
+	// there are as many as there are declared Agents.
+	selections sync.Map
+}
+
+type resource struct{ group, resource string }
+
+// selection is what policies select one Agent.
+type selection struct {
+	selected map[*Policy]bool
+	// always are those that decide even where no rule of theirs matches.
+	always []*Policy
+}
+
+// NewSet indexes policies.
+func NewSet(policies []*Policy) *Set {
+	s := &Set{policies: slices.Clone(policies), exact: map[resource][]*rule{}}
+	for _, p := range s.policies {
+		for _, r := range p.rules {
+			s.index(r)
+		}
+	}
+	return s
+}
+
+func (s *Set) index(r *rule) {
+	if len(r.match.NonResourceURLs) > 0 {
+		s.urls = append(s.urls, r)
+		return
+	}
+	if !literal(r.match.APIGroups) || !literal(r.match.Resources) {
+		s.wild = append(s.wild, r)
+		return
+	}
+	for _, g := range r.match.APIGroups {
+		for _, name := range r.match.Resources {
+			key := resource{group: string(g), resource: string(name)}
+			if !slices.Contains(s.exact[key], r) {
+				s.exact[key] = append(s.exact[key], r)
+			}
+		}
+	}
+}
+
+func literal(patterns []v1alpha1.Pattern) bool {
+	return len(patterns) > 0 && !slices.ContainsFunc(patterns, func(p v1alpha1.Pattern) bool { return !p.Literal() })
+}
+
+// Len is the number of policies in the set.
+func (s *Set) Len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.policies)
+}
+
+// Selecting is the number of policies that select the Agent of that name.
+func (s *Set) Selecting(agent string) int { return len(s.selection(agent).selected) }
+
+func (s *Set) selection(agent string) *selection {
+	if found, ok := s.selections.Load(agent); ok {
+		if sel, ok := found.(*selection); ok {
+			return sel
+		}
+	}
+	sel := &selection{selected: map[*Policy]bool{}}
+	for _, p := range s.policies {
+		if !p.Selects(agent) {
+			continue
+		}
+		sel.selected[p] = true
+		if p.broken || p.fallback != decision.Allow {
+			sel.always = append(sel.always, p)
+		}
+	}
+	s.selections.Store(agent, sel)
+	return sel
+}
+
+// Input is what a verdict is made from.
+type Input struct {
+	Request *decision.Request
+	// Agents are all Agents that the identity belongs to.
+	Agents []*v1alpha1.Agent
+	// Namespace returns the Namespace object of the request, or nil where it has none. It
+	// is called at most once, and only if a rule that matches looks at it. Nil: unknown,
+	// and such a rule fails.
+	Namespace func() (map[string]any, error)
+	// Deadline ends all evaluations.
+	Deadline time.Time
+}
+
+// Finding is one rule, or one policy's default, that applies to a request.
+type Finding struct {
+	Policy string
+	// Rule is empty for a policy's default, and for a policy as a whole.
+	Rule    string
+	Mode    v1alpha1.Mode
+	Action  decision.Action
+	Reason  decision.Reason
+	Message string
+}
+
+// String is policy/rule, or the policy's name alone.
+func (f Finding) String() string {
+	if f.Rule == "" {
+		return f.Policy
+	}
+	return f.Policy + "/" + f.Rule
+}
+
+// Verdict is what the policies say together.
+type Verdict struct {
+	Action decision.Action
+	Reason decision.Reason
+	// Deciding are the findings of enforcing policies that led to the Action, in order of
+	// their names.
+	Deciding []Finding
+	// Observed are the findings of Warn and Audit policies that would have denied or held.
+	Observed []Finding
+}
+
+// Evaluate judges a request by all policies of all its Agents: Deny beats Hold beats Allow,
+// whatever the order. No policy at all is Allow with ReasonNoPolicy: RBAC decides. An
+// expression that fails, or a version that a rule does not know, is a denial by that rule.
+func (s *Set) Evaluate(in *Input) Verdict {
+	e := &evaluation{in: in, variables: expression.Variables{
+		Request: expression.RequestVariable(in.Request),
+	}}
+	if in.Request.Object != nil {
+		e.variables.Object = in.Request.Object
+	}
+	if in.Request.OldObject != nil {
+		e.variables.OldObject = in.Request.OldObject
+	}
+	selected := false
+	for _, agent := range in.Agents {
+		sel := s.selection(agent.Name)
+		selected = selected || len(sel.selected) > 0
+		e.judge(s, sel, agent)
+	}
+	return e.verdict(selected)
+}
+
+// evaluation is the state of one Evaluate.
+type evaluation struct {
+	in        *Input
+	variables expression.Variables
+	findings  []Finding
+	// namespaced: Input.Namespace has been asked.
+	namespaced   bool
+	namespaceErr error
+}
+
+func (e *evaluation) judge(s *Set, sel *selection, agent *v1alpha1.Agent) {
+	e.variables.Agent = expression.Agent{Name: agent.Name, Labels: agent.Labels}
+	if agent.Spec.Owner != nil {
+		e.variables.Agent.Owner = agent.Spec.Owner.Name
+	}
+	var matched []*Policy
+	consider := func(rules []*rule) {
+		for _, r := range rules {
+			if sel.selected[r.policy] && e.apply(r) {
+				matched = append(matched, r.policy)
+			}
+		}
+	}
+	if e.in.Request.NonResourceURL != "" {
+		consider(s.urls)
+	} else {
+		consider(s.exact[resource{group: e.in.Request.Group, resource: e.in.Request.FullResource()}])
+	}
+	consider(s.wild)
+	for _, p := range sel.always {
+		switch {
+		case p.broken:
+			e.add(Finding{Policy: p.name, Mode: p.mode, Action: decision.Deny, Reason: decision.ReasonPolicyInvalid,
+				Message: "the policy does not compile, and no earlier version of it is in force"})
+		case !slices.Contains(matched, p):
+			e.add(Finding{Policy: p.name, Mode: p.mode, Action: p.fallback, Reason: decision.ReasonDefault})
+		}
+	}
+}
+
+// apply adds the rule's finding, if it applies, and says whether it does.
+func (e *evaluation) apply(r *rule) bool {
+	if !r.matches(e.in.Request) {
+		return false
+	}
+	f := Finding{Policy: r.policy.name, Rule: r.name, Mode: r.policy.mode, Action: r.action, Reason: decision.ReasonRule, Message: r.message}
+	if r.when == nil {
+		e.add(f)
+		return true
+	}
+	if !v1alpha1.AnyMatches(r.match.Versions, e.in.Request.Version) {
+		f.Action, f.Reason = decision.Deny, decision.ReasonVersion
+		f.Message = "the rule does not know version " + e.in.Request.Version + " of this resource"
+		e.add(f)
+		return true
+	}
+	applies, err := e.run(r.when)
+	switch {
+	case err != nil:
+		f.Action, f.Reason, f.Message = decision.Deny, decision.ReasonEvaluation, err.Error()
+		e.add(f)
+		return true
+	case applies:
+		e.add(f)
+	}
+	return applies
+}
+
+var errNamespaceUnknown = errors.New("the request's namespace could not be looked up")
+
+func (e *evaluation) run(p *expression.Program) (bool, error) {
+	if p.Namespace && !e.namespaced {
+		e.namespaced = true
+		e.namespaceErr = e.lookUpNamespace()
+	}
+	if p.Namespace && e.namespaceErr != nil {
+		return false, errNamespaceUnknown
+	}
+	return p.Run(&e.variables, e.in.Deadline)
+}
+
+func (e *evaluation) lookUpNamespace() error {
+	if e.in.Namespace == nil {
+		return errNamespaceUnknown
+	}
+	object, err := e.in.Namespace()
+	if err != nil {
+		return err
+	}
+	if object != nil {
+		e.variables.Namespace = object
+	}
+	return nil
+}
+
+// add keeps one finding for a rule that applies through several Agents: the strictest.
+func (e *evaluation) add(f Finding) {
+	for i := range e.findings {
+		if e.findings[i].Policy == f.Policy && e.findings[i].Rule == f.Rule {
+			if f.Action < e.findings[i].Action {
+				e.findings[i] = f
+			}
+			return
+		}
+	}
+	e.findings = append(e.findings, f)
+}
+
+func (e *evaluation) verdict(selected bool) Verdict {
+	v := Verdict{Action: decision.Allow, Reason: decision.ReasonDefault}
+	if !selected {
+		v.Reason = decision.ReasonNoPolicy
+	}
+	slices.SortFunc(e.findings, func(a, b Finding) int { return strings.Compare(a.String(), b.String()) })
+	for _, f := range e.findings {
+		if f.Mode == v1alpha1.Enforce {
+			v.Action = decision.Strictest(v.Action, f.Action)
+		} else if f.Action != decision.Allow {
+			v.Observed = append(v.Observed, f)
+		}
+	}
+	for _, f := range e.findings {
+		if f.Mode == v1alpha1.Enforce && f.Action == v.Action {
+			v.Deciding = append(v.Deciding, f)
+		}
+	}
+	if len(v.Deciding) > 0 {
+		v.Reason = v.Deciding[0].Reason
+	}
+	return v
+}
+
+// matches says whether the request is one that the rule is about, but for versions and
+// `when`.
+func (r *rule) matches(q *decision.Request) bool {
+	if !r.matchesVerb(q.Verb) {
+		return false
+	}
+	if len(r.match.NonResourceURLs) > 0 {
+		return q.NonResourceURL != "" && v1alpha1.AnyMatches(r.match.NonResourceURLs, q.NonResourceURL)
+	}
+	if q.NonResourceURL != "" {
+		// Rules that name nothing of a resource are for URLs too.
+		return len(r.match.APIGroups)+len(r.match.Resources)+len(r.match.Namespaces)+len(r.match.Names) == 0
+	}
+	return v1alpha1.AnyMatches(r.match.APIGroups, q.Group) &&
+		v1alpha1.AnyMatches(r.match.Resources, q.FullResource()) &&
+		v1alpha1.AnyMatches(r.match.Namespaces, q.Namespace) &&
+		v1alpha1.AnyMatches(r.match.Names, q.Name)
+}
+
+// matchesVerb takes update and patch for one verb: admission cannot tell them apart.
+func (r *rule) matchesVerb(verb string) bool {
+	if v1alpha1.AnyMatches(r.match.Verbs, verb) {
+		return true
+	}
+	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch")
+}

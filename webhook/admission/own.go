@@ -1,0 +1,106 @@
+package admission
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/holdfast-dev/holdfast/pkg/agent"
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
+	"github.com/holdfast-dev/holdfast/pkg/policy"
+)
+
+// OwnConfig is what the check of Holdfast's own kinds needs to know.
+type OwnConfig struct {
+	// IsAgent says whether a user is a declared agent.
+	IsAgent func(decision.User) bool
+	// Net is what the API server was told to ask about; nil where that is not known.
+	Net *agent.Net
+}
+
+// Own returns the Judge of writes to Holdfast's own kinds, by whomever. Agents may not
+// write them at all, nobody but Holdfast writes a status, and what does not compile is
+// refused with the field, so that it never replaces the version in force.
+func Own(c OwnConfig) Judge {
+	return func(_ context.Context, r *Review) decision.Decision {
+		d := decision.Decision{ID: decision.NewID(), DryRun: r.Request.DryRun}
+		deny := func(reason decision.Reason, why string) decision.Decision {
+			d.Action, d.Reason = decision.Deny, reason
+			d.Message = fmt.Sprintf("%s (decision %s)", why, d.ID)
+			return d
+		}
+		if c.IsAgent(r.Request.User) {
+			return deny(decision.ReasonSelfProtection, "agents may not write Holdfast's own kinds")
+		}
+		if r.Request.Subresource == "status" {
+			return deny(decision.ReasonSelfProtection, "only Holdfast itself writes the status of its kinds")
+		}
+		if r.Operation == admissionv1.Create || r.Operation == admissionv1.Update {
+			warnings, err := c.check(r)
+			if err != nil {
+				return deny(decision.ReasonInvalidObject, err.Error())
+			}
+			d.Warnings = warnings
+		}
+		d.Action, d.Reason = decision.Allow, decision.ReasonNotAgent
+		return d
+	}
+}
+
+// check validates an object of one of Holdfast's kinds.
+func (c OwnConfig) check(r *Review) (warnings []string, err error) {
+	switch r.Request.Resource {
+	case "agents":
+		var a v1alpha1.Agent
+		if err := decodeStrict(r.Object, &a); err != nil {
+			return nil, err
+		}
+		if err := agent.Validate(&a).ToAggregate(); err != nil {
+			return nil, err
+		}
+		return c.outside(&a), nil
+	case "agentpolicies":
+		var p v1alpha1.AgentPolicy
+		if err := decodeStrict(r.Object, &p); err != nil {
+			return nil, err
+		}
+		_, err := policy.Compile(&p)
+		return nil, err
+	default:
+		return nil, fmt.Errorf("resource %s is not one that this version of Holdfast knows", r.Request.Resource)
+	}
+}
+
+// outside warns of subjects about which the API server does not ask Holdfast.
+func (c OwnConfig) outside(a *v1alpha1.Agent) []string {
+	if c.Net == nil {
+		return nil
+	}
+	var warnings []string
+	for _, s := range c.Net.Missing(a) {
+		name := s.Name
+		if s.Namespace != "" {
+			name = s.Namespace + "/" + name
+		}
+		warnings = append(warnings, fmt.Sprintf(
+			"%s %s is outside the net: nothing stops it until the registrations are rendered again (holdfast-webhook render)", s.Kind, name))
+	}
+	return warnings
+}
+
+// decodeStrict decodes one of Holdfast's kinds and refuses fields that it does not have:
+// a misspelt field of a rule would otherwise change what the rule matches.
+func decodeStrict(raw []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		reason := strings.TrimPrefix(err.Error(), "json: ")
+		return fmt.Errorf("the object is not understood: %s", reason)
+	}
+	return nil
+}
