@@ -141,6 +141,7 @@ type result struct {
 func (c *cluster) kubeconfig(who identity) string {
 	return map[identity]string{
 		admin: c.info.AdminKubeconfig, agent: c.info.AgentKubeconfig, human: c.info.HumanKubeconfig,
+		approver: c.info.ApproverKubeconfig, approver2: c.info.Approver2Kubeconfig,
 	}[who]
 }
 
@@ -186,7 +187,7 @@ func (c *cluster) refused(t *testing.T, want string, who identity, args ...strin
 	}
 }
 
-// apply applies a manifest and waits until a policy in it is in force.
+// apply applies a manifest as admin.
 func (c *cluster) apply(t *testing.T, manifest string) {
 	t.Helper()
 	if r := c.kubectlWith(t, manifest, admin, "apply", "-f", "-"); r.code != 0 {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job in a minute: an agent that is cluster-admin is stopped from deleting a
-# namespace, a person is not, and the story is in Postgres. Every command is printed before
+# namespace, a person is not; what needs approval waits for it; and the story is in Postgres. Every command is printed before
 # it runs. Exits 0 only when every step came out as it says. KEEP=1 leaves it all running.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -68,7 +68,27 @@ passes "$agent -n prod create deployment web --image=registry.example.com/web:1.
 step "The agent tries to delete the namespace"
 refused "rule no-namespace-deletes/deny-delete" "$agent delete namespace prod"
 
-step "A person deletes the same namespace"
+step "What needs a second pair of eyes waits for it, in the agent's own command"
+passes "$human apply -f manifests/policies/examples/hold-deployment-deletes.yaml"
+passes "$human wait --for=condition=Compiled agentpolicy/hold-deployment-deletes"
+printf '%s\n' "${dim}\$ $agent -n prod delete deployment web &${plain}"
+eval "$agent -n prod delete deployment web" >"$dir/held.log" 2>&1 &
+held=$!
+for _ in $(seq 100); do
+  request=$(eval "$human get accessrequests -o jsonpath='{.items[*].metadata.name}'")
+  [ -n "$request" ] && break
+  sleep 0.1
+done
+[ -n "$request" ] || fail "the delete was not held: $(cat "$dir/held.log")"
+approver='kubectl --kubeconfig $HOLDFAST_APPROVER_KUBECONFIG'
+passes "$approver get accessrequests"
+kill -0 $held 2>/dev/null || fail "the agent's command did not wait: $(cat "$dir/held.log")"
+passes "printf '%s\n' 'apiVersion: holdfast.dev/v1alpha1' 'kind: Review' 'metadata: {generateName: review-}' 'spec: {accessRequest: $request, verdict: Approve}' | $approver create -f -"
+wait $held || fail "approved, and still refused: $(cat "$dir/held.log")"
+cat "$dir/held.log"
+printf '%s\n' "${green}✓ the agent's command waited, and went through once a person had approved${plain}"
+
+step "A person deletes the namespace"
 passes "$human delete namespace prod"
 
 step "The agent's story, from Postgres"

@@ -152,7 +152,7 @@ func brokenPolicy(t *testing.T, c *cluster) {
 func unknownField(t *testing.T, c *cluster) {
 	spec := strings.Replace(fmt.Sprintf(denyNamespaceDeletes, "Enforce"), "    action: Deny", "    whne: 'true'\n    action: Deny", 1)
 	r := c.kubectlWith(t, "apiVersion: holdfast.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: typo}\nspec:\n"+spec, admin, "create", "--validate=ignore", "-f", "-")
-	if r.code == 0 || !strings.Contains(r.err, `unknown field "whne"`) {
+	if r.code == 0 || !strings.Contains(r.err, `unknown field "spec.rules[0].whne"`) {
 		t.Errorf("exit %d, want a refusal that names the field\n%s%s", r.code, r.out, r.err)
 	}
 }

@@ -38,7 +38,10 @@ type serveConfig struct {
 	clientCAFile string
 	clientNames  []string
 	netFile      string
-	logFormat    string
+	// keyFingerprint is the file of the fingerprints' key.
+	keyFingerprint string
+	trustTraces    bool
+	logFormat      string
 }
 
 func serveCommand() *cobra.Command {
@@ -58,8 +61,10 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&c.clientCAFile, "client-ca-file", "", "authority that signs the API server's client certificate, PEM")
 	f.StringSliceVar(&c.clientNames, "client-name", nil, "common names of client certificates that may call; none: any that the authority signed")
 	f.StringVar(&c.netFile, "net-file", "", "net.yaml as rendered for the API server: lets statuses and warnings say which Agents are outside")
+	f.StringVar(&c.keyFingerprint, "fingerprint-key-file", "", "at least 32 random bytes, the same for all replicas, that changes are fingerprinted with; made where it does not exist")
+	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
-	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file"} {
+	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "fingerprint-key-file"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	return cmd
@@ -95,14 +100,26 @@ func serve(ctx context.Context, c serveConfig) error {
 	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
 		return fmt.Errorf("watch namespaces: %w", err)
 	}
-	server.Register(registration.GuardPath, admission.NewHandler(admission.Config{
-		Webhook: decision.GuardWebhook, Judge: admission.Guard(decider, namespaces), Metrics: counters, Log: log,
-	}))
-	server.Register(registration.OwnPath, admission.NewHandler(admission.Config{
-		Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{IsAgent: decider.IsAgent, Net: watched}),
-		Metrics: counters, Log: log,
-	}))
-	for _, r := range []manager.Runnable{server, loader, statuses, health(c.healthListen, c.listen, decider)} {
+	ledger := kube.NewLedger(mgr.GetCache(), mgr.GetAPIReader(), mgr.GetClient(), log)
+	holder, err := newHolder(ctx, c, mgr.GetAPIReader(), ledger)
+	if err != nil {
+		return err
+	}
+	if err := kube.NewReviews(ledger, factsOf(decider)).SetupWithManager(mgr); err != nil {
+		return err
+	}
+	requests := lookUp(mgr.GetAPIReader())
+	for path, hook := range map[string]admission.Config{
+		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(decider, namespaces, holder), TrustTraces: c.trustTraces},
+		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
+			IsAgent: decider.IsAgent, Owner: decider.Owner, AccessRequest: requests, Net: watched,
+		})},
+		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
+	} {
+		hook.Metrics, hook.Log = counters, log
+		server.Register(path, admission.NewHandler(hook))
+	}
+	for _, r := range []manager.Runnable{server, ledger, loader, statuses, health(c.healthListen, c.listen, decider)} {
 		if err := mgr.Add(r); err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ func microseconds(e *engine.Engine) (float64, error) {
 	allowed := true
 	result := testing.Benchmark(func(b *testing.B) {
 		for b.Loop() {
-			d := e.Decide(context.Background(), engine.Input{Request: &review.Request})
+			d, _ := e.Decide(context.Background(), engine.Input{Request: &review.Request})
 			allowed = allowed && d.Action == decision.Allow
 		}
 	})

@@ -241,7 +241,10 @@ func (l *Local) startWebhook(ctx context.Context) error {
 		spec: process.Spec{
 			Path: l.dir.bin(Webhook),
 			Args: slices.Concat(l.serverFlags(l.ports.webhook, l.ports.webhookHealth),
-				[]string{"--kubeconfig", kubeconfig, "--net-file", filepath.Join(l.registration().Dir, registration.NetFile)},
+				[]string{
+					"--kubeconfig", kubeconfig, "--net-file", filepath.Join(l.registration().Dir, registration.NetFile),
+					"--fingerprint-key-file", l.dir.data("holdfast/fingerprint.key"), "--trust-traces",
+				},
 				l.config.WebhookArgs),
 			Env: l.config.WebhookEnv,
 			Log: l.dir.partLog(Webhook),

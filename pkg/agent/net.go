@@ -51,6 +51,17 @@ func sortedSet[S ~string](in []S) []S {
 	return slices.Compact(in)
 }
 
+// Wild is the number of patterns with a star, which cost most in the API server.
+func (n Net) Wild() int {
+	wild := 0
+	for _, p := range slices.Concat(n.Users, n.Groups) {
+		if !p.Literal() {
+			wild++
+		}
+	}
+	return wild
+}
+
 // Contains says whether the user is inside the net; it is what Expression says in CEL.
 func (n Net) Contains(u decision.User) bool {
 	if namespace, _, ok := strings.Cut(strings.TrimPrefix(u.Name, accountPrefix), ":"); ok &&

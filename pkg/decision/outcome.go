@@ -1,6 +1,9 @@
 package decision
 
-import "crypto/rand"
+import (
+	"crypto/rand"
+	"time"
+)
 
 // Cause is one reason for a decision that a program can act on.
 type Cause struct {
@@ -31,6 +34,10 @@ type Decision struct {
 	// policy/rule=Action.
 	Observed []string
 	DryRun   bool
+	// AccessRequest is the name of the one that was opened, waits, or was redeemed.
+	AccessRequest string
+	// RetryAfter, with Hold, is when the client should try again; 0 tells it not to.
+	RetryAfter time.Duration
 }
 
 // NewID returns an identifier of a decision: 26 characters of base32 with 130 random bits.
@@ -40,7 +47,7 @@ func NewID() string { return rand.Text() }
 func (d *Decision) Record() Record {
 	r := Record{
 		ID: d.ID, Decision: d.Action.String(), Reason: d.Reason, Agents: d.Agents,
-		Observed: d.Observed, DryRun: d.DryRun,
+		Observed: d.Observed, DryRun: d.DryRun, AccessRequest: d.AccessRequest,
 	}
 	for _, c := range d.Causes {
 		r.Rules = append(r.Rules, c.Rule)

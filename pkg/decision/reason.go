@@ -39,6 +39,17 @@ const (
 	ReasonInvalidObject Reason = "InvalidObject"
 	// ReasonBadRequest: the webhook was sent something that is no request it knows.
 	ReasonBadRequest Reason = "BadRequest"
+	// ReasonPending: people have not decided yet.
+	ReasonPending Reason = "Pending"
+	// ReasonApproved: people approved exactly this change.
+	ReasonApproved Reason = "Approved"
+	// ReasonReviewDenied: a reviewer said no.
+	ReasonReviewDenied Reason = "ReviewDenied"
+	// ReasonNotHoldable: people would have to approve, but a request of this kind cannot
+	// wait for them.
+	ReasonNotHoldable Reason = "NotHoldable"
+	// ReasonTooManyPending: the agent has as many requests waiting as it may.
+	ReasonTooManyPending Reason = "TooManyPending"
 	// ReasonNotAgent: the identity is no agent; Holdfast has no say.
 	ReasonNotAgent Reason = "NotAgent"
 )

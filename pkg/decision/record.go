@@ -12,6 +12,7 @@ import (
 const (
 	GuardWebhook = "guard.holdfast.dev"
 	OwnWebhook   = "own.holdfast.dev"
+	StampWebhook = "stamp.holdfast.dev"
 )
 
 // keyPrefix starts every annotation key of a decision. A repeated key keeps its first value
@@ -85,7 +86,7 @@ func (r Record) Annotation() (key, value string) {
 // webhook can write annotations under these names.
 func ParseAnnotation(key, value string) (Record, error) {
 	webhook, id, ok := strings.Cut(key, "/"+keyPrefix)
-	if !ok || (webhook != GuardWebhook && webhook != OwnWebhook) || id == "" {
+	if !ok || (webhook != GuardWebhook && webhook != OwnWebhook && webhook != StampWebhook) || id == "" {
 		return Record{}, ErrNotDecision
 	}
 	if len(value) > maxRecord {

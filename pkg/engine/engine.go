@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,9 @@ type Config struct {
 	// Slots is how many decisions are evaluated at the same time; the others wait. 0 means
 	// four for each processor.
 	Slots int
+	// Patience is how long a decision waits for its turn before it is denied. It has to be
+	// well below what the API server waits, so that the denial reaches somebody. 0 means 3 s.
+	Patience time.Duration
 	// Budget is how long the expressions of one decision may take together. 0 means 1 s.
 	Budget time.Duration
 }
@@ -39,7 +43,11 @@ type Engine struct {
 	state      atomic.Pointer[State]
 	protection *policy.Set
 	slots      chan struct{}
-	budget     time.Duration
+	// turns are the slots that each Agent may take, by its name: half of all, so that one
+	// that is slow to judge leaves room for the others.
+	turns    sync.Map
+	patience time.Duration
+	budget   time.Duration
 }
 
 // New returns an engine with nothing loaded: until Load it denies.
@@ -47,10 +55,13 @@ func New(c Config) *Engine {
 	if c.Slots <= 0 {
 		c.Slots = 4 * runtime.GOMAXPROCS(0)
 	}
+	if c.Patience <= 0 {
+		c.Patience = 3 * time.Second
+	}
 	if c.Budget <= 0 {
 		c.Budget = time.Second
 	}
-	return &Engine{protection: selfProtection(), slots: make(chan struct{}, c.Slots), budget: c.Budget}
+	return &Engine{protection: selfProtection(), slots: make(chan struct{}, c.Slots), patience: c.Patience, budget: c.Budget}
 }
 
 // Load puts a new state into force: each decision is made by the old one or by the new one.
@@ -74,56 +85,89 @@ type Input struct {
 
 // Decide judges the request of somebody inside the net. It always returns a decision with
 // an ID; whatever goes wrong on the way is a denial that says so.
-func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision) {
+//
+// Where the action is Hold, the second result says what it takes; otherwise it is nil. A
+// caller that cannot hold has to refuse.
+func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision, held *Held) {
 	d = decision.Decision{ID: decision.NewID(), Reason: decision.ReasonInternal, DryRun: in.Request.DryRun}
 	defer func() {
 		if recover() != nil {
 			// What was panicked with can quote the request; it is not kept.
-			d.Action, d.Reason = decision.Deny, decision.ReasonInternal
+			d.Action, d.Reason, held = decision.Deny, decision.ReasonInternal, nil
 			d.Message = message(in.Request, &d, "deciding failed")
 		}
 	}()
 	if isSelfReview(in.Request) {
 		d.Action, d.Reason = decision.Allow, decision.ReasonSelfReview
-		return d
+		return d, nil
 	}
 	s := e.state.Load()
 	if s == nil {
-		return refuse(d, in.Request, decision.ReasonNotReady, "Holdfast has not loaded its Agents and policies yet; try again in a moment")
+		return refuse(d, in.Request, decision.ReasonNotReady, "Holdfast has not loaded its Agents and policies yet; try again in a moment"), nil
 	}
 	agents := s.Agents.Identify(in.Request.User)
 	if len(agents) == 0 {
-		return refuse(d, in.Request, decision.ReasonUndeclared, undeclared(s))
+		return refuse(d, in.Request, decision.ReasonUndeclared, undeclared(s)), nil
 	}
 	for _, a := range agents {
 		d.Agents = append(d.Agents, a.Name)
 	}
 	for _, a := range agents {
 		if a.Spec.Suspended {
-			return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a)))
+			return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a))), nil
 		}
 	}
-	select {
-	case e.slots <- struct{}{}:
-		defer func() { <-e.slots }()
-	case <-ctx.Done():
-		return refuse(d, in.Request, decision.ReasonOverload, "too many decisions are under way; try again")
+	done, ok := e.turn(ctx, agents[0].Name)
+	defer done()
+	if !ok {
+		return refuse(d, in.Request, decision.ReasonOverload, "too many decisions are under way; try again"), nil
 	}
-	return e.judge(s, in, agents, d)
+	v := e.judge(s, in, agents)
+	d = conclude(d, in.Request, v)
+	if d.Action == decision.Hold {
+		held = newHeld(agents, v)
+	}
+	return d, held
+}
+
+// turn waits for a slot, the Agent's and one of all, and returns what gives back those that
+// it got.
+func (e *Engine) turn(ctx context.Context, agent string) (done func(), ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, e.patience)
+	defer cancel()
+	own, _ := e.turns.LoadOrStore(agent, make(chan struct{}, max(1, cap(e.slots)/2)))
+	var got []chan struct{}
+	done = func() {
+		for _, slot := range got {
+			<-slot
+		}
+	}
+	for _, slot := range []any{own, e.slots} {
+		slot, isSlot := slot.(chan struct{})
+		if !isSlot {
+			return done, false
+		}
+		select {
+		case slot <- struct{}{}:
+			got = append(got, slot)
+		case <-ctx.Done():
+			return done, false
+		}
+	}
+	return done, true
 }
 
 // judge asks the protection of Holdfast itself first, which no policy can lift, and then
 // the policies.
-func (e *Engine) judge(s *State, in Input, agents []*v1alpha1.Agent, d decision.Decision) decision.Decision {
+func (e *Engine) judge(s *State, in Input, agents []*v1alpha1.Agent) policy.Verdict {
 	input := &policy.Input{
 		Request: in.Request, Agents: agents, Namespace: in.Namespace, Deadline: time.Now().Add(e.budget),
 	}
 	if v := e.protection.Evaluate(input); v.Action != decision.Allow {
-		d = conclude(d, in.Request, v)
-		d.Reason = decision.ReasonSelfProtection
-		return d
+		v.Reason = decision.ReasonSelfProtection
+		return v
 	}
-	return conclude(d, in.Request, s.Policies.Evaluate(input))
+	return s.Policies.Evaluate(input)
 }
 
 // conclude turns a verdict into a decision.

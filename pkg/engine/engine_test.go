@@ -58,7 +58,7 @@ func denyDeletes(mode v1alpha1.Mode, action v1alpha1.Action) *v1alpha1.AgentPoli
 
 // decide returns the decision with its ID cut out of the message.
 func decide(e *Engine, r *decision.Request) decision.Decision {
-	d := e.Decide(context.Background(), Input{Request: r})
+	d, _ := e.Decide(context.Background(), Input{Request: r})
 	d.Message = strings.ReplaceAll(d.Message, d.ID, "ID")
 	return d
 }
@@ -124,6 +124,11 @@ func TestProtection(t *testing.T) {
 		{Verb: "create", Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies", Name: "x"},
 		{Verb: "update", Group: "apiregistration.k8s.io", Resource: "apiservices", Name: "v1.apps"},
 		{Verb: "update", Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions", Name: "agents.holdfast.dev"},
+		{Verb: "delete", Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings", Name: "holdfast-webhook"},
+		{
+			Verb: "update", Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions", Name: "x.example.com",
+			Object: map[string]any{"spec": map[string]any{"conversion": map[string]any{"strategy": "Webhook"}}},
+		},
 		{Verb: "delete", Group: "apps", Resource: "deployments", Namespace: "holdfast-system", Name: "holdfast-webhook"},
 		{Verb: "delete", Resource: "namespaces", Namespace: "holdfast-system", Name: "holdfast-system"},
 		{Verb: "connect", Resource: "pods", Subresource: "exec", Namespace: "holdfast-system", Name: "x"},
@@ -133,7 +138,7 @@ func TestProtection(t *testing.T) {
 			t.Errorf("%s %s.%s: %s %s, want Deny SelfProtection", r.Verb, r.FullResource(), r.Group, d.Action, d.Reason)
 		}
 	}
-	crd := decision.Request{User: decision.User{Name: botUser}, Verb: "create", Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions", Name: "x.example.com"}
+	crd := decision.Request{User: decision.User{Name: botUser}, Verb: "create", Version: "v1", Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions", Name: "x.example.com"}
 	if d := decide(e, &crd); d.Action != decision.Allow {
 		t.Errorf("somebody else's CRD: %s %s, want Allow", d.Action, d.Reason)
 	}
@@ -166,13 +171,11 @@ func TestPanicDenies(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	t.Parallel()
-	e := New(Config{Slots: 1})
+	e := New(Config{Slots: 1, Patience: 20 * time.Millisecond})
 	e.Load(state(t, false))
 	e.slots <- struct{}{}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
-	if d := e.Decide(ctx, Input{Request: deletion(botUser)}); d.Action != decision.Deny || d.Reason != decision.ReasonOverload {
-		t.Errorf("%s %s, want Deny Overload", d.Action, d.Reason)
+	if d := decide(e, deletion(botUser)); d.Action != decision.Deny || d.Reason != decision.ReasonOverload || d.Message == "" {
+		t.Errorf("%s %s %q, want Deny Overload", d.Action, d.Reason, d.Message)
 	}
 	<-e.slots
 	if d := decide(e, deletion(botUser)); d.Action != decision.Allow {

@@ -23,8 +23,7 @@ func selfProtection() *policy.Set {
 	compiled, err := policy.Compile(&v1alpha1.AgentPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: ProtectionPolicy},
 		Spec: v1alpha1.AgentPolicySpec{Agents: all, Rules: []v1alpha1.Rule{
-			deny("own-kinds", "Agents may not change Agents, policies or anything else of Holdfast.",
-				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{v1alpha1.Group}, Resources: all}),
+			ownKinds(writes),
 			deny("own-namespace", "Agents may not touch the namespace that Holdfast runs in.",
 				v1alpha1.Match{Namespaces: []v1alpha1.Pattern{Namespace}}),
 			deny("own-definitions", "Agents may not change the definitions of Holdfast's kinds.",
@@ -33,6 +32,9 @@ func selfProtection() *policy.Set {
 					Resources: []v1alpha1.Pattern{"customresourcedefinitions", "customresourcedefinitions/*"},
 					Names:     []v1alpha1.Pattern{"*." + v1alpha1.Group},
 				}),
+			conversions(),
+			deny("own-access", "Agents may not change what Holdfast itself is allowed.",
+				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"rbac.authorization.k8s.io"}, Resources: all, Names: []v1alpha1.Pattern{"holdfast-*"}}),
 			deny("admission-registrations", "Agents may not change what the API server asks before it admits a request.",
 				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"admissionregistration.k8s.io"}, Resources: all}),
 			deny("api-registrations", "Agents may not register API servers of their own.",
@@ -47,6 +49,28 @@ func selfProtection() *policy.Set {
 		})})
 	}
 	return policy.NewSet([]*policy.Policy{compiled})
+}
+
+// ownKinds leaves agents one write: to an AccessRequest, of which the own-kinds webhook lets
+// them write the reason and the withdrawal of their own.
+func ownKinds(writes []v1alpha1.Pattern) v1alpha1.Rule {
+	return v1alpha1.Rule{
+		Name: "own-kinds", Action: v1alpha1.Deny, Message: "Agents may not change Agents, policies or anything else of Holdfast.",
+		Match: v1alpha1.Match{Verbs: writes, APIGroups: []v1alpha1.Pattern{v1alpha1.Group}, Resources: []v1alpha1.Pattern{"*"}},
+		When:  `not (request.resource == "accessrequests" and request.subresource == "" and request.verb == "update")`,
+	}
+}
+
+// conversions are webhooks, too: they see and change every object of their kind.
+func conversions() v1alpha1.Rule {
+	return v1alpha1.Rule{
+		Name: "conversion-webhooks", Action: v1alpha1.Deny, Message: "Agents may not register conversion webhooks.",
+		Match: v1alpha1.Match{
+			Verbs: []v1alpha1.Pattern{"create", "update"}, APIGroups: []v1alpha1.Pattern{"apiextensions.k8s.io"},
+			Versions: []v1alpha1.Pattern{"v1"}, Resources: []v1alpha1.Pattern{"customresourcedefinitions"},
+		},
+		When: `object.spec.conversion.strategy == "Webhook"`,
+	}
 }
 
 // Namespace is where Holdfast runs.

@@ -24,7 +24,9 @@ type Policy struct {
 	agents   []v1alpha1.Pattern
 	mode     v1alpha1.Mode
 	fallback decision.Action
-	rules    []*rule
+	// hold are the terms of a default of Hold.
+	hold  Terms
+	rules []*rule
 	// broken: the policy does not compile, and there is no last good one.
 	broken bool
 }
@@ -37,10 +39,14 @@ type rule struct {
 	when    *expression.Program
 	action  decision.Action
 	message string
+	hold    Terms
 }
 
 // Name is the name of the AgentPolicy.
 func (p *Policy) Name() string { return p.name }
+
+// observes says that the policy neither denies nor holds.
+func (p *Policy) observes() bool { return p.mode == v1alpha1.Warn || p.mode == v1alpha1.Audit }
 
 // Selects says whether the policy is for the Agent of that name.
 func (p *Policy) Selects(agent string) bool {
@@ -61,6 +67,7 @@ func Compile(p *v1alpha1.AgentPolicy) (*Policy, error) {
 	spec := field.NewPath("spec")
 	var errs field.ErrorList
 	compiled := &Policy{name: p.Name, agents: p.Spec.Agents, mode: modeOf(p), fallback: decision.Allow}
+	compiled.hold, _ = termsOf(nil, p.Name, &v1alpha1.Rule{})
 	if len(p.Spec.Agents) == 0 {
 		errs = append(errs, field.Required(spec.Child("agents"), `name Agents, or "*" for all`))
 	}
@@ -75,7 +82,7 @@ func Compile(p *v1alpha1.AgentPolicy) (*Policy, error) {
 	names := map[string]bool{}
 	for i := range p.Spec.Rules {
 		at := spec.Child("rules").Index(i)
-		r, ruleErrs := compileRule(at, &p.Spec.Rules[i])
+		r, ruleErrs := compileRule(at, p.Name, &p.Spec.Rules[i])
 		errs = append(errs, ruleErrs...)
 		if names[r.name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), r.name))
@@ -101,14 +108,16 @@ func actionAt(at *field.Path, a v1alpha1.Action) (decision.Action, field.ErrorLi
 	switch a {
 	case v1alpha1.Allow:
 		return decision.Allow, nil
+	case v1alpha1.Hold:
+		return decision.Hold, nil
 	case v1alpha1.Deny:
 		return decision.Deny, nil
 	default:
-		return decision.Deny, field.ErrorList{field.NotSupported(at, a, []v1alpha1.Action{v1alpha1.Allow, v1alpha1.Deny})}
+		return decision.Deny, field.ErrorList{field.NotSupported(at, a, []v1alpha1.Action{v1alpha1.Allow, v1alpha1.Hold, v1alpha1.Deny})}
 	}
 }
 
-func compileRule(at *field.Path, r *v1alpha1.Rule) (*rule, field.ErrorList) {
+func compileRule(at *field.Path, policy string, r *v1alpha1.Rule) (*rule, field.ErrorList) {
 	compiled := &rule{name: r.Name, match: r.Match, message: r.Message}
 	errs := checkMatch(at.Child("match"), &r.Match)
 	if r.Name == "" {
@@ -117,6 +126,9 @@ func compileRule(at *field.Path, r *v1alpha1.Rule) (*rule, field.ErrorList) {
 	action, actionErrs := actionAt(at.Child("action"), r.Action)
 	compiled.action = action
 	errs = append(errs, actionErrs...)
+	terms, termErrs := termsOf(at, policy, r)
+	compiled.hold = terms
+	errs = append(errs, termErrs...)
 
 	versions := at.Child("match", "versions")
 	if r.When == "" {
@@ -130,7 +142,8 @@ func compileRule(at *field.Path, r *v1alpha1.Rule) (*rule, field.ErrorList) {
 		return compiled, append(errs, invalidExpression(at.Child("when"), r.When, err))
 	}
 	compiled.when = program
-	if program.Object && len(r.Match.Versions) == 0 {
+	errs = append(errs, checkObjects(at.Child("when"), r, program)...)
+	if (program.Object || program.OldObject) && len(r.Match.Versions) == 0 {
 		errs = append(errs, field.Required(versions,
 			"`when` looks into the object, whose fields depend on the version: name the versions it knows; others are denied"))
 	}
@@ -147,6 +160,36 @@ func invalidExpression(at *field.Path, source string, err error) *field.Error {
 		shown = shown[:200] + "…"
 	}
 	return field.Invalid(at, shown, err.Error())
+}
+
+// checkObjects refuses expressions that look at an object which no request of the rule has.
+func checkObjects(at *field.Path, r *v1alpha1.Rule, p *expression.Program) field.ErrorList {
+	only := func(verbs ...v1alpha1.Pattern) bool {
+		return len(r.Match.Verbs) > 0 && !slices.ContainsFunc(r.Match.Verbs, func(v v1alpha1.Pattern) bool { return !slices.Contains(verbs, v) })
+	}
+	switch {
+	case p.Object && only("delete", "deletecollection"):
+		return field.ErrorList{field.Invalid(at, r.When, "object is nil in a delete; look at oldObject")}
+	case p.OldObject && only("create"):
+		return field.ErrorList{field.Invalid(at, r.When, "oldObject is nil in a create; look at object")}
+	default:
+		return nil
+	}
+}
+
+// verbs are those of requests, as Kubernetes names them.
+var verbs = []string{
+	"create", "update", "patch", "delete", "deletecollection", "connect", "get", "list", "watch",
+	"impersonate", "bind", "escalate", "approve", "sign", "attest", "use",
+}
+
+// checkVerb refuses what no request has. Constrained impersonation has verbs of several
+// parts, such as impersonate-on:user:list.
+func checkVerb(at *field.Path, p v1alpha1.Pattern) field.ErrorList {
+	if strings.HasPrefix(string(p), "impersonate") || slices.ContainsFunc(verbs, p.Matches) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(at, p, verbs)}
 }
 
 // checkMatch refuses what could never match, or not what it seems to.
@@ -169,6 +212,16 @@ func checkMatch(at *field.Path, m *v1alpha1.Match) field.ErrorList {
 	for i, p := range m.NonResourceURLs {
 		if !strings.HasPrefix(string(p), "/") && p != "*" {
 			errs = append(errs, field.Invalid(at.Child("nonResourceURLs").Index(i), p, "want a path that starts with /, or *"))
+		}
+	}
+	for i, p := range m.Verbs {
+		if strings.ToLower(string(p)) == string(p) && p != "" {
+			errs = append(errs, checkVerb(at.Child("verbs").Index(i), p)...)
+		}
+	}
+	for i, p := range m.APIGroups {
+		if p == "core" || strings.Contains(string(p), "/") {
+			errs = append(errs, field.Invalid(at.Child("apiGroups").Index(i), p, `want a group without its version; the core group is ""`))
 		}
 	}
 	slices.SortFunc(errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })

@@ -104,9 +104,9 @@ func TestEvaluate(t *testing.T) {
 		"warn beside enforce":         {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", mode(v1alpha1.Warn, deny)), newPolicy("q", rules(deny))}, "Deny Rule q/deny (Warn p/deny=Deny)"},
 		"when is true":                {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(when("w", `oldObject.metadata.labels["env"] == "prod"`)))}, "Deny Rule p/w"},
 		"when is false":               {deletion("dev"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(when("w", `oldObject.metadata.labels["env"] == "prod"`)))}, "Allow Default"},
-		"when fails":                  {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(when("w", `object.spec.replicas < 3`)))}, "Deny Evaluation p/w"},
-		"when fails in warn":          {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", mode(v1alpha1.Warn, when("w", `object.spec.replicas < 3`)))}, "Allow Default (Warn p/w=Deny)"},
-		"a failing allow rule denies": {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(func() v1alpha1.Rule { r := when("w", `object.a < 3`); r.Action = v1alpha1.Allow; return r }()))}, "Deny Evaluation p/w"},
+		"when fails":                  {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(when("w", `oldObject.spec.replicas < 3`)))}, "Deny Evaluation p/w"},
+		"when fails in warn":          {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", mode(v1alpha1.Warn, when("w", `oldObject.spec.replicas < 3`)))}, "Allow Default (Warn p/w=Deny)"},
+		"a failing allow rule denies": {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(func() v1alpha1.Rule { r := when("w", `oldObject.a < 3`); r.Action = v1alpha1.Allow; return r }()))}, "Deny Evaluation p/w"},
 		"another version":             {other, []*v1alpha1.AgentPolicy{newPolicy("p", rules(when("w", `oldObject.metadata.labels["env"] == "dev"`)))}, "Deny Version p/w"},
 		"namespace unknown":           {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", rules(when("w", `namespace.metadata.name == "x"`)))}, "Deny Evaluation p/w"},
 		"another agent's policy": {deletion("prod"), []*v1alpha1.AgentPolicy{newPolicy("p", func(s *v1alpha1.AgentPolicySpec) {
@@ -192,13 +192,29 @@ func TestCompileRefuses(t *testing.T) {
 		{rule(func(r *v1alpha1.Rule) { r.Match.Versions = []v1alpha1.Pattern{"v1"} }),
 			"spec.rules[0].match.versions: Forbidden: a rule without `when` covers every version of a resource; leave versions out"},
 		{rule(func(r *v1alpha1.Rule) { r.Action = "Explode" }),
-			`spec.rules[0].action: Unsupported value: "Explode": supported values: "Allow", "Deny"`},
+			`spec.rules[0].action: Unsupported value: "Explode": supported values: "Allow", "Hold", "Deny"`},
 		{rule(func(r *v1alpha1.Rule) { r.Match.Verbs = []v1alpha1.Pattern{"DELETE"} }),
 			`spec.rules[0].match.verbs[0]: Invalid value: "DELETE": want lower case: delete`},
 		{rule(func(r *v1alpha1.Rule) {
 			r.Match.NonResourceURLs, r.Match.Resources = []v1alpha1.Pattern{"/x"}, []v1alpha1.Pattern{"pods"}
 		}),
 			`spec.rules[0].match.nonResourceURLs: Forbidden: no request is for a URL and for a resource: make two rules`},
+		{rule(func(r *v1alpha1.Rule) { r.Match.Verbs = []v1alpha1.Pattern{"deletes"} }),
+			`spec.rules[0].match.verbs[0]: Unsupported value: "deletes": supported values: "create", "update", "patch", "delete", "deletecollection", "connect", "get", "list", "watch", "impersonate", "bind", "escalate", "approve", "sign", "attest", "use"`},
+		{rule(func(r *v1alpha1.Rule) { r.Match.APIGroups = []v1alpha1.Pattern{"core"} }),
+			`spec.rules[0].match.apiGroups[0]: Invalid value: "core": want a group without its version; the core group is ""`},
+		{rule(func(r *v1alpha1.Rule) {
+			r.Match.Verbs, r.Match.Versions, r.When = []v1alpha1.Pattern{"delete"}, []v1alpha1.Pattern{"v1"}, `object == nil`
+		}),
+			`spec.rules[0].when: Invalid value: "object == nil": object is nil in a delete; look at oldObject`},
+		{rule(func(r *v1alpha1.Rule) { r.Wait = &metav1.Duration{Duration: time.Second} }),
+			`spec.rules[0]: Forbidden: approvers, required, allowOwner, reasonRequired, wait and expiresAfter are for rules whose action is Hold`},
+		{rule(func(r *v1alpha1.Rule) { r.Action, r.Wait = v1alpha1.Hold, &metav1.Duration{Duration: time.Hour} }),
+			`spec.rules[0].wait: Invalid value: "1h0m0s": want 0s to 10m0s: clients do not retry for longer`},
+		{rule(func(r *v1alpha1.Rule) {
+			r.Action, r.Required, r.Approvers = v1alpha1.Hold, 2, &v1alpha1.Approvers{Users: []string{"ann"}}
+		}),
+			`spec.rules[0].required: Invalid value: 2: only 1 users are approvers, and no group: nobody else could approve`},
 		{newPolicy("p", rules(v1alpha1.Rule{Name: "a", Action: v1alpha1.Deny}, v1alpha1.Rule{Name: "a", Action: v1alpha1.Deny})),
 			`spec.rules[1].name: Duplicate value: "a"`},
 	} {
@@ -229,6 +245,35 @@ func TestDeadlineIsShared(t *testing.T) {
 	v := s.Evaluate(&Input{Request: r, Agents: bot(), Deadline: start.Add(200 * time.Millisecond)})
 	if took := time.Since(start); took > 2*time.Second || v.Action != decision.Deny || v.Reason != decision.ReasonEvaluation {
 		t.Errorf("%s %s after %s, want Deny Evaluation soon after 200ms", v.Action, v.Reason, took)
+	}
+}
+
+// TestObserversDoNotDecide: slow rules of an Audit policy take nothing from the enforcing ones.
+func TestObserversDoNotDecide(t *testing.T) {
+	t.Parallel()
+	items := make([]any, 5000)
+	for i := range items {
+		items[i] = int64(i)
+	}
+	slow := newPolicy("a-slow", func(s *v1alpha1.AgentPolicySpec) { s.Mode = v1alpha1.Audit })
+	for i := range 30 {
+		slow.Spec.Rules = append(slow.Spec.Rules, v1alpha1.Rule{
+			Name: fmt.Sprintf("r%d", i), Action: v1alpha1.Deny, Match: v1alpha1.Match{Versions: []v1alpha1.Pattern{"*"}},
+			When: `any(object.items, any(object.items, # == -1))`,
+		})
+	}
+	enforcing := newPolicy("b-enforce", rules(v1alpha1.Rule{
+		Name: "x", Action: v1alpha1.Deny, Match: v1alpha1.Match{Versions: []v1alpha1.Pattern{"*"}}, When: `object.items[0] == 7`,
+	}))
+	r := deletion("prod")
+	r.Object = map[string]any{"items": items}
+	start := time.Now()
+	v := setOf(t, slow, enforcing).Evaluate(&Input{Request: r, Agents: bot(), Deadline: start.Add(200 * time.Millisecond)})
+	if v.Action != decision.Allow || v.Reason != decision.ReasonDefault || len(v.Observed) != 30 {
+		t.Errorf("%s %s, %d observed, want Allow Default and 30 observed", v.Action, v.Reason, len(v.Observed))
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %s: observing has no budget of its own", took)
 	}
 }
 

@@ -122,6 +122,8 @@ type Finding struct {
 	Action  decision.Action
 	Reason  decision.Reason
 	Message string
+	// Terms are what a finding whose action is Hold asks for.
+	Terms *Terms
 }
 
 // String is policy/rule, or the policy's name alone.
@@ -157,19 +159,32 @@ func (s *Set) Evaluate(in *Input) Verdict {
 		e.variables.OldObject = in.Request.OldObject
 	}
 	selected := false
+	e.deadline = in.Deadline
 	for _, agent := range in.Agents {
 		sel := s.selection(agent.Name)
 		selected = selected || len(sel.selected) > 0
 		e.judge(s, sel, agent)
 	}
+	// Those who only look come last, with time of their own: they take none from those who
+	// decide.
+	e.observing, e.deadline = true, time.Now().Add(observing)
+	for _, agent := range in.Agents {
+		e.judge(s, s.selection(agent.Name), agent)
+	}
 	return e.verdict(selected)
 }
+
+// observing is how long the rules of Warn and Audit policies may take together.
+const observing = 100 * time.Millisecond
 
 // evaluation is the state of one Evaluate.
 type evaluation struct {
 	in        *Input
 	variables expression.Variables
 	findings  []Finding
+	// observing: it is the turn of Warn and Audit policies; deadline ends the turn.
+	observing bool
+	deadline  time.Time
 	// namespaced: Input.Namespace has been asked.
 	namespaced   bool
 	namespaceErr error
@@ -183,7 +198,7 @@ func (e *evaluation) judge(s *Set, sel *selection, agent *v1alpha1.Agent) {
 	var matched []*Policy
 	consider := func(rules []*rule) {
 		for _, r := range rules {
-			if sel.selected[r.policy] && e.apply(r) {
+			if r.policy.observes() == e.observing && sel.selected[r.policy] && e.apply(r) {
 				matched = append(matched, r.policy)
 			}
 		}
@@ -196,11 +211,12 @@ func (e *evaluation) judge(s *Set, sel *selection, agent *v1alpha1.Agent) {
 	consider(s.wild)
 	for _, p := range sel.always {
 		switch {
+		case p.observes() != e.observing:
 		case p.broken:
 			e.add(Finding{Policy: p.name, Mode: p.mode, Action: decision.Deny, Reason: decision.ReasonPolicyInvalid,
 				Message: "the policy does not compile, and no earlier version of it is in force"})
 		case !slices.Contains(matched, p):
-			e.add(Finding{Policy: p.name, Mode: p.mode, Action: p.fallback, Reason: decision.ReasonDefault})
+			e.add(Finding{Policy: p.name, Mode: p.mode, Action: p.fallback, Reason: decision.ReasonDefault, Terms: &p.hold})
 		}
 	}
 }
@@ -210,7 +226,7 @@ func (e *evaluation) apply(r *rule) bool {
 	if !r.matches(e.in.Request) {
 		return false
 	}
-	f := Finding{Policy: r.policy.name, Rule: r.name, Mode: r.policy.mode, Action: r.action, Reason: decision.ReasonRule, Message: r.message}
+	f := Finding{Policy: r.policy.name, Rule: r.name, Mode: r.policy.mode, Action: r.action, Reason: decision.ReasonRule, Message: r.message, Terms: &r.hold}
 	if r.when == nil {
 		e.add(f)
 		return true
@@ -243,7 +259,7 @@ func (e *evaluation) run(p *expression.Program) (bool, error) {
 	if p.Namespace && e.namespaceErr != nil {
 		return false, errNamespaceUnknown
 	}
-	return p.Run(&e.variables, e.in.Deadline)
+	return p.Run(&e.variables, e.deadline)
 }
 
 func (e *evaluation) lookUpNamespace() error {

@@ -48,7 +48,7 @@ func guard(t testing.TB) *Handler {
 		}}),
 		Policies: policy.NewSet([]*policy.Policy{p}),
 	})
-	return handler(Guard(e, nil))
+	return handler(Guard(e, nil, nil))
 }
 
 func handler(j Judge) *Handler {
@@ -204,6 +204,8 @@ func TestDecodeReview(t *testing.T) {
 			"create", "prod", "prod", "namespaces", ""},
 		"subresource": {strings.NewReplacer(`"name":"prod"`, `"subResource":"finalize","name":"prod"`, "DELETE", "UPDATE").Replace(deleteReview),
 			"update", "prod", "prod", "namespaces/finalize", ""},
+		"proxy": {strings.NewReplacer(`"resource":"namespaces"`, `"resource":"services"`, `"name":"prod"`, `"subResource":"proxy","name":"https:web:443"`, "DELETE", "CONNECT").Replace(deleteReview),
+			"connect", "web", "prod", "services/proxy", ""},
 	} {
 		r, err := DecodeReview([]byte(test.body))
 		if err != nil {
@@ -240,13 +242,15 @@ func TestOwn(t *testing.T) {
 			`spec.subjects[0].name: Invalid value: "*": would make every person an agent; name the users (decision ID)`, ""},
 		"good policy": {ownReview("agentpolicies", "", "jane", strings.Replace(policyObject, "FIELD", "", 1)), "", ""},
 		"unknown field": {ownReview("agentpolicies", "", "jane", strings.Replace(policyObject, "FIELD", `,"whne":"true"`, 1)),
-			`the object is not understood: unknown field "whne" (decision ID)`, ""},
+			`the object is not understood: unknown field "spec.rules[0].whne" (decision ID)`, ""},
+		"field in the wrong case": {ownReview("agentpolicies", "", "jane", strings.Replace(policyObject, "FIELD", `,"When":"true"`, 1)),
+			`the object is not understood: unknown field "spec.rules[0].When" (decision ID)`, ""},
 		"bad expression": {ownReview("agentpolicies", "", "jane", strings.Replace(policyObject, "FIELD", `,"when":"1 +"`, 1)),
 			`spec.rules[0].when: Invalid value: "1 +": line 1, column 3: unexpected token EOF (decision ID)`, ""},
 		"by an agent":    {ownReview("agents", "", "bot", strings.Replace(agentObject, "NAME", "claude", 1)), "agents may not write Holdfast's own kinds (decision ID)", ""},
 		"a status":       {ownReview("agents", "status", "jane", strings.Replace(agentObject, "NAME", "claude", 1)), "only Holdfast itself writes the status of its kinds (decision ID)", ""},
 		"unknown kind":   {ownReview("frobs", "", "jane", `{}`), "resource frobs is not one that this version of Holdfast knows (decision ID)", ""},
-		"object missing": {ownReview("agents", "", "jane", `null`), "the object is not understood: EOF (decision ID)", ""},
+		"object missing": {ownReview("agents", "", "jane", `null`), "the object is not understood: unexpected end of JSON input (decision ID)", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -39,6 +40,7 @@ type Handler struct {
 	metrics *Metrics
 	log     *slog.Logger
 	room    *semaphore.Weighted
+	traces  bool
 }
 
 // Config of a Handler.
@@ -52,18 +54,26 @@ type Config struct {
 	Metrics *Metrics
 	// Log takes refusals and failures; never objects.
 	Log *slog.Logger
+	// TrustTraces takes the trace IDs of calls for those of the API server's requests. It
+	// must be set only where the API server has a tracing configuration, without which it
+	// passes on what clients send.
+	TrustTraces bool
 }
 
 // NewHandler returns a handler.
 func NewHandler(c Config) *Handler {
 	return &Handler{
 		webhook: c.Webhook, judge: c.Judge, metrics: c.Metrics, log: c.Log,
-		room: semaphore.NewWeighted(maxUnderWay),
+		room: semaphore.NewWeighted(maxUnderWay), traces: c.TrustTraces,
 	}
 }
 
-// Guard returns the Judge of what agents do.
-func Guard(e *engine.Engine, namespaces Namespaces) Judge {
+// Hold finds out whether people have approved a held request, waiting for them a while, and
+// returns the decision that comes of it.
+type Hold func(ctx context.Context, r *Review, d decision.Decision, held *engine.Held) decision.Decision
+
+// Guard returns the Judge of what agents do. Without a Hold, what a policy holds is refused.
+func Guard(e *engine.Engine, namespaces Namespaces, hold Hold) Judge {
 	return func(ctx context.Context, r *Review) decision.Decision {
 		in := engine.Input{Request: &r.Request}
 		if name := r.Request.Namespace; name != "" {
@@ -71,9 +81,16 @@ func Guard(e *engine.Engine, namespaces Namespaces) Judge {
 		} else {
 			in.Namespace = func() (map[string]any, error) { return nil, nil } //nolint:nilnil // cluster-scoped: none
 		}
-		return e.Decide(ctx, in)
+		d, held := e.Decide(ctx, in)
+		if held == nil || hold == nil {
+			return d
+		}
+		return hold(ctx, r, d, held)
 	}
 }
+
+// roomPatience is how long a call waits for its place in memory before it fails.
+const roomPatience = 5 * time.Second
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +106,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if weight < 0 || weight > MaxReview {
 		weight = MaxReview
 	}
-	if err := h.room.Acquire(ctx, weight); err != nil {
+	waiting, cancel := context.WithTimeout(ctx, roomPatience)
+	defer cancel()
+	if err := h.room.Acquire(waiting, weight); err != nil {
 		h.metrics.failed(h.webhook, writeError(w, err))
 		return
 	}
@@ -101,6 +120,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.metrics.failed(h.webhook, writeError(w, err))
 		return
 	}
+	review.Timeout = timeoutOf(r)
+	if h.traces {
+		review.TraceID = traceOf(r)
+	}
 	d := h.judge(ctx, review)
 	h.metrics.decided(h.webhook, d, time.Since(start))
 	if d.Action != decision.Allow {
@@ -108,6 +131,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"action", d.Action.String(), "reason", string(d.Reason), "user", review.Request.User.Name)
 	}
 	h.answer(ctx, w, review, d)
+}
+
+// defaultTimeout is what the API server waits for a webhook that says nothing else.
+const defaultTimeout = 10 * time.Second
+
+// timeoutOf is the call's own timeout parameter.
+func timeoutOf(r *http.Request) time.Duration {
+	timeout, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || timeout <= 0 {
+		return defaultTimeout
+	}
+	return timeout
+}
+
+// traceOf is the trace ID of a W3C traceparent header; empty where there is none.
+func traceOf(r *http.Request) string {
+	parts := strings.Split(r.Header.Get("Traceparent"), "-")
+	if len(parts) != 4 || len(parts[1]) != 32 || strings.Trim(parts[1], "0") == "" {
+		return ""
+	}
+	return parts[1]
 }
 
 var errPanic = errors.New("panic")
@@ -137,6 +181,10 @@ func Answer(r *Review, d *decision.Decision) *admissionv1.AdmissionReview {
 		Warnings:         d.Warnings,
 		AuditAnnotations: map[string]string{key: value},
 	}
+	if response.Allowed && len(r.Patch) > 0 {
+		kind := admissionv1.PatchTypeJSONPatch
+		response.Patch, response.PatchType = r.Patch, &kind
+	}
 	if !response.Allowed {
 		response.Result = status(r, d)
 	}
@@ -146,7 +194,9 @@ func Answer(r *Review, d *decision.Decision) *admissionv1.AdmissionReview {
 	}
 }
 
+// status is 403, or 429 where the client should try again: ordinary clients then do.
 func status(r *Review, d *decision.Decision) *metav1.Status {
+	code, reason := int32(http.StatusForbidden), metav1.StatusReasonForbidden
 	details := &metav1.StatusDetails{Name: r.Request.Name, Group: r.Request.Group, Kind: r.Request.FullResource()}
 	for _, c := range d.Causes {
 		details.Causes = append(details.Causes, metav1.StatusCause{
@@ -154,8 +204,15 @@ func status(r *Review, d *decision.Decision) *metav1.Status {
 		})
 	}
 	details.Causes = append(details.Causes, metav1.StatusCause{Type: "HoldfastDecision", Message: d.ID})
+	if d.AccessRequest != "" {
+		details.Causes = append(details.Causes, metav1.StatusCause{Type: "HoldfastAccessRequest", Message: d.AccessRequest})
+	}
+	if d.Action == decision.Hold && d.RetryAfter > 0 {
+		code, reason = http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests
+		details.RetryAfterSeconds = int32(max(1, d.RetryAfter/time.Second)) //nolint:gosec // a minute at most
+	}
 	return &metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+		Status: metav1.StatusFailure, Code: code, Reason: reason,
 		Message: d.Message, Details: details,
 	}
 }

@@ -1,13 +1,12 @@
 package admission
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	kjson "sigs.k8s.io/json"
 
 	"github.com/holdfast-dev/holdfast/pkg/agent"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
@@ -19,6 +18,10 @@ import (
 type OwnConfig struct {
 	// IsAgent says whether a user is a declared agent.
 	IsAgent func(decision.User) bool
+	// Owner is the user who owns the Agent of that name; empty where there is none.
+	Owner func(agent string) string
+	// AccessRequest looks one up.
+	AccessRequest AccessRequests
 	// Net is what the API server was told to ask about; nil where that is not known.
 	Net *agent.Net
 }
@@ -27,33 +30,41 @@ type OwnConfig struct {
 // write them at all, nobody but Holdfast writes a status, and what does not compile is
 // refused with the field, so that it never replaces the version in force.
 func Own(c OwnConfig) Judge {
-	return func(_ context.Context, r *Review) decision.Decision {
+	return func(ctx context.Context, r *Review) decision.Decision {
 		d := decision.Decision{ID: decision.NewID(), DryRun: r.Request.DryRun}
-		deny := func(reason decision.Reason, why string) decision.Decision {
-			d.Action, d.Reason = decision.Deny, reason
-			d.Message = fmt.Sprintf("%s (decision %s)", why, d.ID)
-			return d
-		}
-		if c.IsAgent(r.Request.User) {
-			return deny(decision.ReasonSelfProtection, "agents may not write Holdfast's own kinds")
+		if c.IsAgent(r.Request.User) && !asksItself(r) {
+			return deny(d, decision.ReasonSelfProtection, "agents may not write Holdfast's own kinds")
 		}
 		if r.Request.Subresource == "status" {
-			return deny(decision.ReasonSelfProtection, "only Holdfast itself writes the status of its kinds")
+			return deny(d, decision.ReasonSelfProtection, "only Holdfast itself writes the status of its kinds")
 		}
-		if r.Operation == admissionv1.Create || r.Operation == admissionv1.Update {
-			warnings, err := c.check(r)
-			if err != nil {
-				return deny(decision.ReasonInvalidObject, err.Error())
-			}
-			d.Warnings = warnings
+		warnings, err := c.check(ctx, r)
+		if err != nil {
+			return deny(d, decision.ReasonInvalidObject, err.Error())
 		}
+		d.Warnings = warnings
 		d.Action, d.Reason = decision.Allow, decision.ReasonNotAgent
 		return d
 	}
 }
 
-// check validates an object of one of Holdfast's kinds.
-func (c OwnConfig) check(r *Review) (warnings []string, err error) {
+// asksItself says whether it is the one write that agents may try: to an AccessRequest,
+// which is theirs or refused below.
+func asksItself(r *Review) bool {
+	return r.Request.Resource == "accessrequests" && r.Request.Subresource == "" && r.Operation == admissionv1.Update
+}
+
+// check validates a write to one of Holdfast's kinds.
+func (c OwnConfig) check(ctx context.Context, r *Review) (warnings []string, err error) {
+	switch r.Request.Resource {
+	case "reviews":
+		return nil, c.checkReview(ctx, r)
+	case "accessrequests":
+		return nil, checkAccessRequest(r)
+	}
+	if r.Operation != admissionv1.Create && r.Operation != admissionv1.Update {
+		return nil, nil
+	}
 	switch r.Request.Resource {
 	case "agents":
 		var a v1alpha1.Agent
@@ -96,11 +107,10 @@ func (c OwnConfig) outside(a *v1alpha1.Agent) []string {
 // decodeStrict decodes one of Holdfast's kinds and refuses fields that it does not have:
 // a misspelt field of a rule would otherwise change what the rule matches.
 func decodeStrict(raw []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		reason := strings.TrimPrefix(err.Error(), "json: ")
-		return fmt.Errorf("the object is not understood: %s", reason)
+	// Like the API server, and unlike encoding/json, it tells upper from lower case.
+	unknown, err := kjson.UnmarshalStrict(raw, into)
+	if err := errors.Join(append(unknown, err)...); err != nil {
+		return fmt.Errorf("the object is not understood: %w", err)
 	}
 	return nil
 }

@@ -9,11 +9,13 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
@@ -81,8 +83,15 @@ type Review struct {
 	// Kind is the kind of the object, and Operation what is done to it.
 	Kind      metav1.GroupVersionKind
 	Operation admissionv1.Operation
-	// Object is the new object as it was sent; empty where there is none.
-	Object json.RawMessage
+	// Object and OldObject are as they were sent; empty where there are none.
+	Object, OldObject json.RawMessage
+	// TraceID is the one that the API server gave the request; empty where it gives none
+	// that can be trusted.
+	TraceID string
+	// Timeout is how long the API server waits for the answer.
+	Timeout time.Duration
+	// Patch is set by the Judge of a mutating webhook: a JSON patch of the object.
+	Patch json.RawMessage
 }
 
 // DecodeReview decodes an AdmissionReview of admission.k8s.io/v1, with its objects, into
@@ -104,7 +113,7 @@ func DecodeReview(body []byte) (*Review, error) {
 	if q.UID == "" {
 		return nil, badReview("request.uid is empty")
 	}
-	r := &Review{UID: q.UID, Kind: q.Kind, Operation: q.Operation, Object: q.Object.Raw}
+	r := &Review{UID: q.UID, Kind: q.Kind, Operation: q.Operation, Object: q.Object.Raw, OldObject: q.OldObject.Raw}
 	r.Request = decision.Request{
 		User:  decision.User{Name: q.UserInfo.Username, UID: q.UserInfo.UID, Groups: q.UserInfo.Groups},
 		Group: q.Resource.Group, Version: q.Resource.Version, Resource: q.Resource.Resource,
@@ -135,7 +144,9 @@ func DecodeReview(body []byte) (*Review, error) {
 		return nil, err
 	}
 	r.Request.Verb = verb
-	complete(&r.Request)
+	if err := complete(&r.Request); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -157,7 +168,9 @@ func verbOf(r *decision.Request, o admissionv1.Operation) (string, error) {
 
 // complete fills in the name where the API server leaves it out, for generated names and in
 // deletecollection, and gives Namespace objects their own name as namespace throughout.
-func complete(r *decision.Request) {
+//
+// The proxy subresources take names such as https:web:443; the object's own is web.
+func complete(r *decision.Request) error {
 	for _, object := range []map[string]any{r.Object, r.OldObject} {
 		if r.Name != "" {
 			break
@@ -168,6 +181,14 @@ func complete(r *decision.Request) {
 	if r.Group == "" && r.Resource == "namespaces" {
 		r.Namespace = r.Name
 	}
+	if r.Group == "" && r.Subresource == "proxy" {
+		_, name, _, ok := utilnet.SplitSchemeNamePort(r.Name)
+		if !ok {
+			return badReview("request.name is no name to proxy to")
+		}
+		r.Name = name
+	}
+	return nil
 }
 
 // writeError answers with a Status, which the API server takes for a failed call: under

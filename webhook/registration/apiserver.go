@@ -59,7 +59,6 @@ func admissionConfig(c Config) any {
 		Plugins         []admissionPlugin `json:"plugins"`
 	}{TypeMeta: metav1.TypeMeta{APIVersion: configVersion, Kind: "AdmissionConfiguration"}}
 	if c.StaticManifests {
-		webhooks.StaticManifestsDir = at(validatingDir)
 		config.Plugins = append(config.Plugins, admissionPlugin{
 			Name: "ValidatingAdmissionPolicy",
 			Configuration: pluginConfig{
@@ -68,7 +67,14 @@ func admissionConfig(c Config) any {
 			},
 		})
 	}
-	config.Plugins = append(config.Plugins, admissionPlugin{Name: "ValidatingAdmissionWebhook", Configuration: webhooks})
+	validating, mutating := webhooks, webhooks
+	if c.StaticManifests {
+		validating.StaticManifestsDir, mutating.StaticManifestsDir = at(validatingDir), at(mutatingDir)
+	}
+	config.Plugins = append(config.Plugins,
+		admissionPlugin{Name: "MutatingAdmissionWebhook", Configuration: mutating},
+		admissionPlugin{Name: "ValidatingAdmissionWebhook", Configuration: validating},
+	)
 	return config
 }
 

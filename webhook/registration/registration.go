@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/holdfast-dev/holdfast/pkg/agent"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
@@ -26,6 +27,8 @@ const (
 	GuardPath = "/admission/guard"
 	// OwnPath judges writes to Holdfast's own kinds.
 	OwnPath = "/admission/own"
+	// StampPath stamps Reviews with who makes them.
+	StampPath = "/admission/stamp"
 )
 
 // Config says what the API server is to call, and where.
@@ -80,9 +83,14 @@ const (
 	RegistrationsFile       = "registrations.yaml"
 	NetFile                 = "net.yaml"
 
+	mutatingDir   = "static/mutating"
 	validatingDir = "static/validating"
 	policyDir     = "static/policies"
 )
+
+// maxWild is how many patterns the net may have: 50, on a person of 200 groups, take less
+// than half of what the API server lets a match condition cost.
+const maxWild = 50
 
 func (c Config) validate() error {
 	var errs []error
@@ -97,6 +105,9 @@ func (c Config) validate() error {
 	}
 	if c.Collector != nil {
 		errs = append(errs, c.Collector.validate("collector"))
+	}
+	if n := netOf(c.Agents).Wild(); n > maxWild {
+		errs = append(errs, fmt.Errorf("agents: %d patterns of users and groups; want at most %d: the API server bounds what a match condition may cost, and over it refuses people's requests too", n, maxWild))
 	}
 	for i := range c.Agents {
 		if err := agent.Validate(&c.Agents[i]).ToAggregate(); err != nil {
@@ -166,8 +177,16 @@ func APIServerFlags(c Config) []string {
 // empty set of registrations, under which agents pass.
 func Write(dir string, files []File) error {
 	for _, f := range files {
-		if err := writeFile(filepath.Join(dir, filepath.FromSlash(f.Name)), f); err != nil {
+		name := filepath.Join(dir, filepath.FromSlash(f.Name))
+		if err := writeFile(name, f); err != nil {
 			return fmt.Errorf("registration: write %s: %w", f.Name, err)
+		}
+		// What somebody has switched on by renaming it follows the net, too.
+		on, off := strings.CutSuffix(name, ".off")
+		if _, err := os.Stat(on); off && err == nil {
+			if err := writeFile(on, f); err != nil {
+				return fmt.Errorf("registration: write %s: %w", on, err)
+			}
 		}
 	}
 	return nil

@@ -56,16 +56,24 @@ func (r *renderer) webhook() {
 	}
 	guard := r.registration("holdfast-guard"+suffix, r.guard())
 	own := r.registration("holdfast-own"+suffix, r.own())
-	keep := r.policy("holdfast-own-kinds"+suffix, ownKindsRules(), "Agents may not write Holdfast's own kinds.")
+	stamp := r.stamp("holdfast-stamp" + suffix)
+	keep := r.policy("holdfast-own-kinds"+suffix, ownKindsRules(), "Agents may not write Holdfast's own kinds.",
+		admissionv1.MatchCondition{
+			// Of an AccessRequest of their own they write the reason and the withdrawal, and
+			// the own-kinds webhook sees to it.
+			Name:       "not-an-access-request",
+			Expression: `!(request.resource.resource == "accessrequests" && (!has(request.subResource) || request.subResource == "") && request.operation == "UPDATE")`,
+		})
 	stop := r.policy("holdfast-stop-agents"+suffix, everything(), "All agents have been stopped by hand.")
 
 	if r.config.StaticManifests {
 		r.yaml(validatingDir+"/holdfast.yaml", 0o644, guard, own)
+		r.yaml(mutatingDir+"/holdfast.yaml", 0o644, stamp)
 		r.yaml(policyDir+"/own-kinds.yaml", 0o644, keep...)
 		// Renamed to end in .yaml, it stops every agent, whatever else is down.
 		r.yaml(policyDir+"/stop-agents.yaml.off", 0o644, stop...)
 	} else {
-		r.yaml(RegistrationsFile, 0o644, append([]any{guard, own}, keep...)...)
+		r.yaml(RegistrationsFile, 0o644, append([]any{guard, own, stamp}, keep...)...)
 	}
 	r.yaml(AdmissionFile, 0o644, admissionConfig(r.config))
 	if len(r.config.Webhook.ClientCert) > 0 {
@@ -101,6 +109,22 @@ func (r *renderer) own() admissionv1.ValidatingWebhook {
 	return hook
 }
 
+// stamp is every Review that anybody makes.
+func (r *renderer) stamp(name string) *admissionv1.MutatingWebhookConfiguration {
+	hook := r.hook(decision.StampWebhook, StampPath, ownTimeout)
+	create := rules(v1alpha1.Group, "reviews")
+	create[0].Operations = []admissionv1.OperationType{admissionv1.Create}
+	return &admissionv1.MutatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Webhooks: []admissionv1.MutatingWebhook{{
+			Name: hook.Name, ClientConfig: hook.ClientConfig, Rules: create, FailurePolicy: hook.FailurePolicy,
+			MatchPolicy: hook.MatchPolicy, SideEffects: hook.SideEffects, TimeoutSeconds: hook.TimeoutSeconds,
+			AdmissionReviewVersions: hook.AdmissionReviewVersions, ReinvocationPolicy: ptr(admissionv1.IfNeededReinvocationPolicy),
+		}},
+	}
+}
+
 func (r *renderer) hook(name, path string, timeout int32) admissionv1.ValidatingWebhook {
 	target := r.config.Webhook.URL + path
 	return admissionv1.ValidatingWebhook{
@@ -132,7 +156,9 @@ func named(group string) []admissionv1.NamedRuleWithOperations {
 }
 
 // policy refuses the rules to everybody inside the net, with no webhook to wait for.
-func (r *renderer) policy(name string, rules []admissionv1.NamedRuleWithOperations, message string) []any {
+func (r *renderer) policy(
+	name string, rules []admissionv1.NamedRuleWithOperations, message string, also ...admissionv1.MatchCondition,
+) []any {
 	meta := metav1.ObjectMeta{Name: name}
 	return []any{
 		&admissionv1.ValidatingAdmissionPolicy{
@@ -141,9 +167,9 @@ func (r *renderer) policy(name string, rules []admissionv1.NamedRuleWithOperatio
 			Spec: admissionv1.ValidatingAdmissionPolicySpec{
 				FailurePolicy:    ptr(admissionv1.Fail),
 				MatchConstraints: &admissionv1.MatchResources{ResourceRules: rules, MatchPolicy: ptr(admissionv1.Exact)},
-				MatchConditions: []admissionv1.MatchCondition{{
+				MatchConditions: append([]admissionv1.MatchCondition{{
 					Name: "net", Expression: r.net.Expression(agent.AdmissionPaths),
-				}},
+				}}, also...),
 				Validations: []admissionv1.Validation{{Expression: "false", Message: message, Reason: ptr(metav1.StatusReasonForbidden)}},
 			},
 		},

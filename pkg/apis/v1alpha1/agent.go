@@ -4,11 +4,12 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Condition types of Agents and AgentPolicies.
 const (
-	// ConditionCompiled: the object was understood and is in force. Where it is False, the
-	// last good version stays in force, or, where there is none, what it covers is denied.
+	// ConditionCompiled: the object was understood and is in force. Where it is False of an
+	// AgentPolicy, its last good version stays in force, or, where there is none, what it
+	// covers is denied.
 	ConditionCompiled = "Compiled"
-	// ConditionInNet: the guard's registration, as the API server has it, covers every
-	// subject of the Agent. Where it is False, some of the Agent's requests never reach
+	// ConditionInNet: the net that Holdfast was told at its start covers every subject of
+	// the Agent. Where it is False, some of the Agent's requests never reach
 	// Holdfast: render the registrations again.
 	ConditionInNet = "InNet"
 )

@@ -17,13 +17,15 @@ const (
 )
 
 // Action is what a rule, or a policy's default, does with a request.
-// +kubebuilder:validation:Enum=Allow;Deny
+// +kubebuilder:validation:Enum=Allow;Hold;Deny
 type Action string
 
 // The actions.
 const (
 	// Allow: RBAC decides.
 	Allow Action = "Allow"
+	// Hold: refused until people have approved exactly that change.
+	Hold Action = "Hold"
 	// Deny: refused with 403.
 	Deny Action = "Deny"
 )
@@ -92,7 +94,7 @@ type Rule struct {
 	Match Match `json:"match,omitempty"`
 	// when is an expression (expr-lang) that has to be true for the rule to apply. Its
 	// variables are request, object, oldObject, agent and namespace. A path that is absent
-	// is nil. An expression that fails, or takes longer than 50 ms, denies the request.
+	// is nil. An expression that fails, or computes for longer than 50 ms, denies the request.
 	// +optional
 	// +kubebuilder:validation:MaxLength=8192
 	When string `json:"when,omitempty"`
@@ -102,6 +104,28 @@ type Rule struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
+	// approvers may approve what the rule holds. Left out: the group holdfast:approvers.
+	// +optional
+	Approvers *Approvers `json:"approvers,omitempty"`
+	// required is how many distinct people it takes. Default 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	Required int32 `json:"required,omitempty"`
+	// allowOwner lets the agent's owner count as one of them.
+	// +optional
+	AllowOwner bool `json:"allowOwner,omitempty"`
+	// reasonRequired keeps a request from being approved before the agent has said why.
+	// +optional
+	ReasonRequired bool `json:"reasonRequired,omitempty"`
+	// wait is how long the agent's own command waits for people: its client is told to try
+	// again, ten times at most. 0s answers at once. Default 2m, at most 10m.
+	// +optional
+	Wait *metav1.Duration `json:"wait,omitempty"`
+	// expiresAfter is how long the request waits for people, and the approval for the
+	// agent. Default 1h, at most 168h.
+	// +optional
+	ExpiresAfter *metav1.Duration `json:"expiresAfter,omitempty"`
 }
 
 // AgentPolicySpec says what agents may do.
@@ -121,7 +145,7 @@ type AgentPolicySpec struct {
 	// +optional
 	// +kubebuilder:default=Allow
 	Default Action `json:"default,omitempty"`
-	// rules, in any order: over all policies, Deny beats Allow.
+	// rules, in any order: over all policies, Deny beats Hold beats Allow.
 	// +optional
 	// +kubebuilder:validation:MaxItems=256
 	// +listType=map

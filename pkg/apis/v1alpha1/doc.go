@@ -25,7 +25,8 @@ var GroupVersion = schema.GroupVersion{Group: Group, Version: "v1alpha1"}
 
 // AddToScheme registers the kinds of this package with a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Agent{}, &AgentList{}, &AgentPolicy{}, &AgentPolicyList{})
+	s.AddKnownTypes(GroupVersion, &Agent{}, &AgentList{}, &AgentPolicy{}, &AgentPolicyList{},
+		&AccessRequest{}, &AccessRequestList{}, &Review{}, &ReviewList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

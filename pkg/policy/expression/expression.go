@@ -37,7 +37,7 @@ const (
 	// minWork is what takes a few milliseconds, in steps over small values.
 	minWork = 20_000
 	// MaxText is the length of a string, in bytes, that + may make and that split and
-	// matches may look at.
+	// matches may look at; matches less, the more its expression has to do.
 	MaxText = 64 << 10
 )
 
@@ -123,9 +123,8 @@ func RequestVariable(r *decision.Request) Request {
 // Program is a compiled expression. It is immutable and safe for concurrent use.
 type Program struct {
 	program *vm.Program
-	// Object says that the expression looks into object or oldObject, Namespace that it
-	// looks into namespace, and Agent that it looks at agent.
-	Object, Namespace, Agent bool
+	// The variables that the expression looks at.
+	Object, OldObject, Namespace, Agent bool
 }
 
 // Compile vets and compiles an expression. Its error is a *CompileError.
@@ -142,6 +141,10 @@ func Compile(source string) (*Program, error) {
 		v.err.Line, v.err.Column = position(source, v.at)
 		return nil, v.err
 	}
+	// Once as it is written, for the errors of names and types that patching would hide.
+	if _, err := expr.Compile(source, expr.Env(&Variables{}), expr.AsAny()); err != nil {
+		return nil, compileError(err)
+	}
 	options := append(meterFunctions(), expr.Env(&Variables{}), expr.AsAny(), expr.Patch(&patch{}))
 	program, err := expr.Compile(source, options...)
 	if err != nil {
@@ -151,7 +154,7 @@ func Compile(source string) (*Program, error) {
 	if out := program.Node(); !dynamic(out) && out.Type().Kind() != reflect.Bool {
 		return nil, &CompileError{Reason: fmt.Sprintf("the expression gives a %s; want true or false", out.Type())}
 	}
-	return &Program{program: program, Object: v.object, Namespace: v.namespace, Agent: v.agent}, nil
+	return &Program{program: program, Object: v.object, OldObject: v.oldObject, Namespace: v.namespace, Agent: v.agent}, nil
 }
 
 // machines reuses virtual machines, whose stacks are the larger part of an evaluation's
@@ -168,7 +171,8 @@ func (p *Program) Run(v *Variables, deadline time.Time) (matched bool, err error
 		return false, ErrEvaluation
 	}
 	out, err := machine.Run(p.program, v)
-	// The machine's stack and variables hold parts of the request: forget them.
+	// The machine's stack and variables hold parts of the request: forget them. (What its
+	// scopes hold goes with the next run.)
 	clear(machine.Stack[:cap(machine.Stack)])
 	clear(machine.Variables)
 	machines.Put(machine)

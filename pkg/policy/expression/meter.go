@@ -59,7 +59,12 @@ const (
 	tickFunction     = "__tick"
 	tickBoolFunction = "__tickBool"
 	textFunction     = "__text"
+	matchFunction    = "__match"
+	equalFunction    = "__equal"
+	inFunction       = "__in"
 	addFunction      = "__add"
+	subFunction      = "__sub"
+	mulFunction      = "__mul"
 	meterVariable    = "__meter"
 )
 
@@ -74,8 +79,17 @@ func meterFunctions() []expr.Option {
 			new(func(*meter, bool) bool)),
 		expr.Function(textFunction, metered(func(args []any) (any, error) { return text(args[0]) }),
 			new(func(*meter, any) any)),
+		expr.Function(matchFunction, metered(match), new(func(*meter, any, *pattern) bool)),
 		expr.Function(addFunction, metered(func(args []any) (any, error) { return add(args[0], args[1]) }),
 			new(func(*meter, any, any) any)),
+		expr.Function(subFunction, metered(func(args []any) (any, error) { return arithmetic(args[0], args[1], subtract) }),
+			new(func(*meter, any, any) any)),
+		expr.Function(mulFunction, metered(func(args []any) (any, error) { return arithmetic(args[0], args[1], multiply) }),
+			new(func(*meter, any, any) any)),
+		expr.Function(equalFunction, func(args ...any) (any, error) { return equalTo(args) },
+			new(func(*meter, any, any) bool)),
+		expr.Function(inFunction, func(args ...any) (any, error) { return in(args) },
+			new(func(*meter, any, any) bool)),
 	}
 }
 
@@ -89,7 +103,9 @@ func metered(f func(args []any) (any, error)) func(args ...any) (any, error) {
 		if err := m.tick(args[1]); err != nil {
 			return nil, err
 		}
-		return f(args[1:])
+		out, err := f(args[1:])
+		m.work += size(out)
+		return out, err
 	}
 }
 
@@ -156,38 +172,6 @@ func text(v any) (any, error) {
 	return v, nil
 }
 
-// add is + on numbers and on strings up to MaxText together.
-func add(a, b any) (any, error) {
-	if left, ok := a.(string); ok {
-		right, ok := b.(string)
-		if !ok || len(left)+len(right) > MaxText {
-			return nil, ErrEvaluation
-		}
-		return left + right, nil
-	}
-	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
-	if x.CanInt() && y.CanInt() {
-		return x.Int() + y.Int(), nil
-	}
-	left, ok := number(x)
-	right, also := number(y)
-	if !ok || !also {
-		return nil, ErrEvaluation
-	}
-	return left + right, nil
-}
-
-func number(v reflect.Value) (value float64, ok bool) {
-	switch {
-	case v.CanInt():
-		return float64(v.Int()), true
-	case v.CanFloat():
-		return v.Float(), true
-	default:
-		return 0, false
-	}
-}
-
 // patch rewrites an expression so that it is metered and so that absent paths are nil.
 type patch struct{}
 
@@ -209,6 +193,10 @@ func (patch) Visit(node *ast.Node) {
 		}
 	case *ast.BinaryNode:
 		patchBinary(node, n)
+	case *ast.UnaryNode:
+		if n.Operator == "-" && dynamic(n.Node) {
+			replace(node, subFunction, &ast.IntegerNode{Value: 0}, n.Node)
+		}
 	case *ast.BuiltinNode:
 		patchBuiltin(n)
 	}
@@ -251,14 +239,49 @@ func patchBinary(node *ast.Node, n *ast.BinaryNode) {
 		if !numeric(n.Left) || !numeric(n.Right) {
 			replace(node, addFunction, n.Left, n.Right)
 		}
-	case "matches":
-		if dynamic(n.Left) {
-			replace(&n.Left, textFunction, n.Left)
+	case "-", "*":
+		if !numeric(n.Left) || !numeric(n.Right) {
+			replace(node, map[string]string{"-": subFunction, "*": mulFunction}[n.Operator], n.Left, n.Right)
 		}
-	case "contains", "startsWith", "endsWith", "in", "==", "!=":
+	case "matches":
+		if source, ok := n.Right.(*ast.StringNode); ok {
+			if p, err := newPattern(source.Value); err == nil {
+				replace(node, matchFunction, n.Left, &ast.ConstantNode{Value: p})
+			}
+		}
+	case "in":
+		replace(node, inFunction, n.Left, n.Right)
+	case "==":
+		if !scalar(n.Left) || !scalar(n.Right) {
+			replace(node, equalFunction, n.Left, n.Right)
+		}
+	case "!=":
+		if !scalar(n.Left) || !scalar(n.Right) {
+			equal := ast.Node(n)
+			replace(&equal, equalFunction, n.Left, n.Right)
+			not := &ast.UnaryNode{Operator: "not", Node: equal}
+			not.SetLocation(n.Location())
+			*node = not
+		}
+	case "contains", "startsWith", "endsWith":
 		if dynamic(n.Left) {
 			replace(&n.Left, tickFunction, n.Left)
 		}
+	}
+}
+
+// scalar says whether a value is surely a short one: of a static type that is no list. The
+// language's own comparison is right for those, and checks their types.
+func scalar(n ast.Node) bool {
+	t := n.Type()
+	if t == nil {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.String, reflect.Bool, reflect.Int, reflect.Float64:
+		return true
+	default:
+		return false
 	}
 }
 

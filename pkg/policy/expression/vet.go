@@ -2,7 +2,6 @@ package expression
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -18,19 +17,19 @@ var loops = []string{
 // its arguments, so that looking at the deadline before it is enough. Not here, and why:
 // repeat, reduce, concat, join, replace, toJSON and string make long values of short ones;
 // sort, sortBy, uniq and groupBy take more than linear time; now and date would make a
-// decision depend on the clock; flatten and fromJSON recurse.
+// decision depend on the clock; flatten, fromJSON, max, min and sum recurse.
 var functions = []string{
 	"len", "type", "abs", "ceil", "floor", "round", "int", "float", "trim", "trimPrefix", "trimSuffix",
 	"upper", "lower", "split", "indexOf", "lastIndexOf", "hasPrefix", "hasSuffix",
-	"max", "min", "sum", "first", "last", "get", "keys", "values",
+	"first", "last", "get", "keys", "values",
 }
 
 // vetting is what one walk over an expression's tree finds.
 type vetting struct {
-	object, namespace, agent bool
-	depth                    int
-	err                      *CompileError
-	at                       int
+	object, oldObject, namespace, agent bool
+	depth                               int
+	err                                 *CompileError
+	at                                  int
 }
 
 // vet walks over the tree of an expression and notes what it uses and the first thing that
@@ -83,8 +82,10 @@ func (v *vetting) walk(node ast.Node) {
 
 func (v *vetting) identifier(n *ast.IdentifierNode) {
 	switch n.Value {
-	case "object", "oldObject":
+	case "object":
 		v.object = true
+	case "oldObject":
+		v.oldObject = true
 	case "namespace":
 		v.namespace = true
 	case "agent":
@@ -107,7 +108,7 @@ func (v *vetting) binary(n *ast.BinaryNode) {
 			v.refuse(n, "matches wants a regular expression that is written out")
 			return
 		}
-		if _, err := regexp.Compile(pattern.Value); err != nil {
+		if _, err := newPattern(pattern.Value); err != nil {
 			v.refuse(n, "matches: %s", err)
 		}
 	}

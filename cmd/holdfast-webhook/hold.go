@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/holdfast-dev/holdfast/pkg/access"
+	"github.com/holdfast-dev/holdfast/pkg/access/fingerprint"
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
+	"github.com/holdfast-dev/holdfast/pkg/engine"
+	"github.com/holdfast-dev/holdfast/pkg/kube"
+	"github.com/holdfast-dev/holdfast/webhook/admission"
+	"github.com/holdfast-dev/holdfast/webhook/hold"
+)
+
+// newHolder returns the Hold of the guard. It needs the cluster's identity, the UID of
+// kube-system, so that an approval is for one cluster.
+func newHolder(ctx context.Context, c serveConfig, live client.Reader, ledger *kube.Ledger) (admission.Hold, error) {
+	key, err := readKey(c.keyFingerprint)
+	if err != nil {
+		return nil, err
+	}
+	var ns corev1.Namespace
+	if err := live.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &ns); err != nil {
+		return nil, fmt.Errorf("read the cluster's identity (namespace %s): %w", metav1.NamespaceSystem, err)
+	}
+	hasher, err := fingerprint.New(key, string(ns.UID))
+	if err != nil {
+		return nil, fmt.Errorf("--fingerprint-key-file: %w", err)
+	}
+	holder := hold.New(kubeLedger{ledger}, changes{hasher}, time.Now)
+	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held) decision.Decision {
+		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, TraceID: r.TraceID, Timeout: r.Timeout})
+	}, nil
+}
+
+// changes is what the holder wants to know of changes.
+type changes struct{ *fingerprint.Hasher }
+
+func (changes) Diff(r *decision.Request, maxBytes int) (diff, digest string) {
+	return fingerprint.Diff(r, maxBytes)
+}
+
+// readKey reads the key of the fingerprints, and makes one where there is no file. Replicas
+// have to share it: an approval that one of them opens means nothing to another key.
+func readKey(file string) ([]byte, error) {
+	if file == "" {
+		return nil, errors.New("--fingerprint-key-file: want a file with at least 32 random bytes, the same for all replicas; it is made where it does not exist")
+	}
+	key, err := os.ReadFile(file)
+	if !errors.Is(err, os.ErrNotExist) {
+		return key, err
+	}
+	key = []byte(rand.Text() + rand.Text())
+	if err := os.WriteFile(file, key, 0o600); err != nil {
+		return nil, fmt.Errorf("--fingerprint-key-file: %w", err)
+	}
+	return key, nil
+}
+
+// kubeLedger is the ledger of the API server in the holder's words.
+type kubeLedger struct{ *kube.Ledger }
+
+func (l kubeLedger) Claim(ctx context.Context, c *hold.Claim) (*v1alpha1.AccessRequest, error) {
+	r, err := l.Ledger.Claim(ctx, &kube.Draft{
+		Key: c.Key, Fingerprint: c.Fingerprint, Change: c.Change, ExpiresAfter: c.Held.ExpiresAfter, TraceID: c.TraceID,
+		Spec: v1alpha1.AccessRequestSpec{
+			Origin: v1alpha1.Intercepted, Agent: c.Held.Agent, Requester: c.Request.User.Name,
+			Access: accessOf(c.Request), Rules: c.Held.Rules,
+		},
+	})
+	return r, inWords(err)
+}
+
+func (l kubeLedger) Redeem(ctx context.Context, r *v1alpha1.AccessRequest, by v1alpha1.Redemption) error {
+	return inWords(l.Ledger.Redeem(ctx, r, by))
+}
+
+func inWords(err error) error {
+	switch {
+	case errors.Is(err, kube.ErrConflict):
+		return hold.ErrConflict
+	case errors.Is(err, kube.ErrTooManyPending):
+		return hold.ErrTooManyPending
+	default:
+		return err
+	}
+}
+
+// accessOf says what a request wants. A name that the API server made up is left out, and so
+// is a Namespace object's own name as its namespace.
+func accessOf(r *decision.Request) v1alpha1.Access {
+	a := v1alpha1.Access{Verbs: []string{r.Verb}, APIGroups: []string{r.Group}, Resources: []string{r.FullResource()}}
+	if r.Namespace != "" && (r.Group != "" || r.Resource != "namespaces") {
+		a.Namespaces = []string{r.Namespace}
+	}
+	metadata, _ := r.Object["metadata"].(map[string]any)
+	if generated, _ := metadata["generateName"].(string); r.Name != "" && (generated == "" || r.Verb != "create") {
+		a.Names = []string{r.Name}
+	}
+	return a
+}
+
+// lookUp finds AccessRequests for the check of Reviews; from storage, since a Review can
+// follow its AccessRequest by less than a watch takes.
+func lookUp(live client.Reader) admission.AccessRequests {
+	return func(ctx context.Context, name string) (*v1alpha1.AccessRequest, error) {
+		var r v1alpha1.AccessRequest
+		err := live.Get(ctx, client.ObjectKey{Name: name}, &r)
+		if apierrors.IsNotFound(err) {
+			return nil, nil //nolint:nilnil // there is none
+		}
+		return &r, err
+	}
+}
+
+// factsOf says who is an agent and who owns one. While nothing is loaded nobody counts.
+func factsOf(e *engine.Engine) func(agent string) access.Facts {
+	return func(agent string) access.Facts {
+		f := access.Facts{Owner: e.Owner(agent)}
+		if e.Ready() {
+			f.IsAgent = func(user string) bool { return e.IsAgent(decision.User{Name: user}) }
+		}
+		return f
+	}
+}

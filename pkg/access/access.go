@@ -1,0 +1,234 @@
+// Package access says how AccessRequests live: their phases and legal moves, which reviews
+// count, and when a request is approved, denied or over.
+//
+// It is pure. Everything that changes an AccessRequest asks it what the next status is; it
+// stores nothing, and reads no clock but the time it is given.
+package access
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+)
+
+// ErrMove is a move between phases that is not legal.
+var ErrMove = errors.New("not a legal move")
+
+// moves are the legal ones. The empty phase is that of a request which has just been made.
+var moves = map[v1alpha1.Phase][]v1alpha1.Phase{
+	"":                {v1alpha1.Pending},
+	v1alpha1.Pending:  {v1alpha1.Approved, v1alpha1.Denied, v1alpha1.Expired, v1alpha1.Withdrawn},
+	v1alpha1.Approved: {v1alpha1.Redeemed, v1alpha1.Revoked, v1alpha1.Expired, v1alpha1.Withdrawn},
+	v1alpha1.Redeemed: {v1alpha1.Used, v1alpha1.Approved},
+}
+
+// Move returns ErrMove where a request may not go from one phase to the other.
+func Move(from, to v1alpha1.Phase) error {
+	if !slices.Contains(moves[from], to) {
+		return fmt.Errorf("%w: from %q to %q", ErrMove, from, to)
+	}
+	return nil
+}
+
+// Ended says whether a phase cannot be left.
+func Ended(p v1alpha1.Phase) bool { return p != "" && len(moves[p]) == 0 }
+
+// Facts are what has to be known about people to say whether their reviews count.
+type Facts struct {
+	// IsAgent says whether a user is a declared agent. Nil: nobody is known not to be one,
+	// and no review counts.
+	IsAgent func(user string) bool
+	// Owner is the agent's owner; empty where there is none.
+	Owner string
+	// Voided are names of Reviews that do not count whoever made them, with the reason.
+	Voided map[string]string
+}
+
+// RuleName is policy/rule.
+func RuleName(r *v1alpha1.HoldingRule) string { return r.Policy + "/" + r.Rule }
+
+// Why a review does not count.
+const (
+	RefusedRequester = "the requester cannot review their own request"
+	RefusedAgent     = "agents cannot review"
+	RefusedOwner     = "the agent's owner does not count for these rules"
+	RefusedStranger  = "not an approver of any rule of this request"
+	RefusedSecond    = "this person has given a verdict before"
+	RefusedUnknown   = "who is an agent is not known at the moment"
+)
+
+// Count copies reviews in the order in which they were made, each with the rules for which
+// it counts, or with why it does not. Reviews of other requests are left out.
+func Count(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts) []v1alpha1.ReviewCopy {
+	reviews = slices.DeleteFunc(slices.Clone(reviews), func(v v1alpha1.Review) bool { return v.Spec.AccessRequest != r.Name })
+	slices.SortFunc(reviews, func(a, b v1alpha1.Review) int {
+		if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
+			return c
+		}
+		return compare(a.Name, b.Name)
+	})
+	seen := map[string]bool{}
+	copies := make([]v1alpha1.ReviewCopy, 0, len(reviews))
+	for i := range reviews {
+		v := &reviews[i]
+		c := v1alpha1.ReviewCopy{
+			Name: v.Name, Reviewer: v.Spec.Reviewer, UID: v.Spec.ReviewerUID, Verdict: v.Spec.Verdict,
+			Comment: v.Spec.Comment, Time: v.CreationTimestamp,
+		}
+		c.Rules, c.Group, c.Refused = judge(r, v, f)
+		if c.Refused == "" {
+			if seen[v.Spec.Reviewer] {
+				c.Rules, c.Refused = nil, RefusedSecond
+			}
+			seen[v.Spec.Reviewer] = true
+		}
+		copies = append(copies, c)
+	}
+	return copies
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// judge says for which rules one review counts, but for earlier ones of the same person.
+func judge(r *v1alpha1.AccessRequest, v *v1alpha1.Review, f Facts) (rules []string, group, refused string) {
+	who := v.Spec.Reviewer
+	switch {
+	case f.Voided[v.Name] != "":
+		return nil, "", f.Voided[v.Name]
+	case f.IsAgent == nil:
+		return nil, "", RefusedUnknown
+	case who == "":
+		return nil, "", RefusedStranger
+	case who == r.Spec.Requester:
+		return nil, "", RefusedRequester
+	case f.IsAgent(who):
+		return nil, "", RefusedAgent
+	}
+	owner := false
+	for i := range r.Spec.Rules {
+		rule := &r.Spec.Rules[i]
+		through, ok := approves(rule.Approvers, who, v.Spec.ReviewerGroups)
+		if !ok {
+			continue
+		}
+		if who == f.Owner && !rule.AllowOwner {
+			owner = true
+			continue
+		}
+		rules = append(rules, RuleName(rule))
+		if group == "" {
+			group = through
+		}
+	}
+	switch {
+	case len(rules) > 0:
+		return rules, group, ""
+	case owner:
+		return nil, "", RefusedOwner
+	default:
+		return nil, "", RefusedStranger
+	}
+}
+
+func approves(a v1alpha1.Approvers, user string, groups []string) (group string, ok bool) {
+	if slices.Contains(a.Users, user) {
+		return "", true
+	}
+	for _, g := range groups {
+		if slices.Contains(a.Groups, g) {
+			return g, true
+		}
+	}
+	return "", false
+}
+
+// Next is the status that a pending request should have now: still Pending, or Approved,
+// Denied, Expired or Withdrawn, with the reviews copied. The status of a request in another
+// phase is returned as it is, but for an approval that has expired or was withdrawn.
+func Next(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts, now time.Time) v1alpha1.AccessRequestStatus {
+	s := *r.Status.DeepCopy()
+	end := func(p v1alpha1.Phase) v1alpha1.AccessRequestStatus {
+		s.Phase = p
+		if Ended(p) {
+			s.EndedAt = &metav1.Time{Time: now}
+		}
+		return s
+	}
+	expired := s.ExpiresAt != nil && !now.Before(s.ExpiresAt.Time)
+	switch s.Phase {
+	case v1alpha1.Pending:
+		s.Reviews = Count(r, reviews, f)
+	case v1alpha1.Approved:
+		switch {
+		case r.Spec.Withdrawn:
+			return end(v1alpha1.Withdrawn)
+		case expired:
+			return end(v1alpha1.Expired)
+		}
+		return s
+	default:
+		return s
+	}
+	switch {
+	case r.Spec.Withdrawn:
+		return end(v1alpha1.Withdrawn)
+	case expired:
+		return end(v1alpha1.Expired)
+	case denied(s.Reviews) != nil:
+		return end(v1alpha1.Denied)
+	case len(Missing(r, s.Reviews)) == 0:
+		return end(v1alpha1.Approved)
+	}
+	return s
+}
+
+func denied(copies []v1alpha1.ReviewCopy) *v1alpha1.ReviewCopy {
+	for i := range copies {
+		if copies[i].Refused == "" && copies[i].Verdict == v1alpha1.Reject {
+			return &copies[i]
+		}
+	}
+	return nil
+}
+
+// Denial is the review that denied a request; nil where none did.
+func Denial(s *v1alpha1.AccessRequestStatus) *v1alpha1.ReviewCopy { return denied(s.Reviews) }
+
+// Missing says in a sentence for each rule what it still waits for; none once all rules are
+// satisfied.
+func Missing(r *v1alpha1.AccessRequest, copies []v1alpha1.ReviewCopy) []string {
+	var missing []string
+	for i := range r.Spec.Rules {
+		rule := &r.Spec.Rules[i]
+		got := int32(0)
+		for _, c := range copies {
+			if c.Refused == "" && c.Verdict == v1alpha1.Approve && slices.Contains(c.Rules, RuleName(rule)) {
+				got++
+			}
+		}
+		if got < max(rule.Required, 1) {
+			missing = append(missing, fmt.Sprintf("%s has %d of %d approvals", RuleName(rule), got, max(rule.Required, 1)))
+		}
+		if rule.ReasonRequired && r.Spec.Reason == "" {
+			missing = append(missing, fmt.Sprintf("%s wants the agent's reason first", RuleName(rule)))
+		}
+	}
+	if len(r.Spec.Rules) == 0 {
+		missing = append(missing, "the request names no rule, and can never be approved")
+	}
+	return missing
+}
