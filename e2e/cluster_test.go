@@ -154,16 +154,22 @@ func (c *cluster) kubectl(t *testing.T, who identity, args ...string) result {
 // kubectlWith is kubectl with a manifest on its standard input.
 func (c *cluster) kubectlWith(t *testing.T, stdin string, who identity, args ...string) result {
 	t.Helper()
+	return c.program(t, c.info.Kubectl, stdin, who, args...)
+}
+
+// program is kubectl, or one like it, as somebody.
+func (c *cluster) program(t *testing.T, path, stdin string, who identity, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.info.Kubectl, append([]string{"--kubeconfig", c.kubeconfig(who)}, args...)...)
+	cmd := exec.CommandContext(ctx, path, append([]string{"--kubeconfig", c.kubeconfig(who)}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("kubectl %v: %v", args, err)
+		t.Fatalf("%s %v: %v", filepath.Base(path), args, err)
 	}
 	return result{out: out.String(), err: errOut.String(), code: cmd.ProcessState.ExitCode()}
 }

@@ -80,10 +80,9 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 [ -n "$request" ] || fail "the delete was not held: $(cat "$dir/held.log")"
-approver='kubectl --kubeconfig $HOLDFAST_APPROVER_KUBECONFIG'
-passes "$approver get accessrequests"
+passes "kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER_KUBECONFIG describe $request"
 kill -0 $held 2>/dev/null || fail "the agent's command did not wait: $(cat "$dir/held.log")"
-passes "printf '%s\n' 'apiVersion: holdfast.dev/v1alpha1' 'kind: Review' 'metadata: {generateName: review-}' 'spec: {accessRequest: $request, verdict: Approve}' | $approver create -f -"
+passes "kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER_KUBECONFIG approve $request"
 wait $held || fail "approved, and still refused: $(cat "$dir/held.log")"
 cat "$dir/held.log"
 printf '%s\n' "${green}✓ the agent's command waited, and went through once a person had approved${plain}"

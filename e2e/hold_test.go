@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -40,16 +41,17 @@ func TestHold(t *testing.T) {
 		{"OneEffect", oneEffect},
 		{"CannotWait", cannotWait},
 		{"Ledger", ledgerIsGuarded},
+		{"Plugin", plugin},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, c) })
 	}
 }
 
-// started is a kubectl that runs on.
-func (c *cluster) started(t *testing.T, who identity, args ...string) <-chan result {
+// started is a kubectl of the agent that runs on.
+func (c *cluster) started(t *testing.T, args ...string) <-chan result {
 	t.Helper()
 	done := make(chan result, 1)
-	go func() { done <- c.kubectl(t, who, args...) }()
+	go func() { done <- c.kubectl(t, agent, args...) }()
 	return done
 }
 
@@ -104,7 +106,7 @@ func waitsAndGoesThrough(t *testing.T, c *cluster) {
 		{"patch", "configmap", "waits", "--type=merge", "-p", `{"data":{"a":"c"}}`},
 		{"delete", "configmap", "waits"},
 	} {
-		done := c.started(t, agent, step...)
+		done := c.started(t, step...)
 		request := c.pendingRequest(t, "waits")
 		select {
 		case r := <-done:
@@ -126,7 +128,7 @@ func waitsAndGoesThrough(t *testing.T, c *cluster) {
 
 func deniedByReview(t *testing.T, c *cluster) {
 	c.policy(t, "holds", fmt.Sprintf(holdConfigMaps, 1, "2m"))
-	done := c.started(t, agent, "create", "configmap", "unwanted")
+	done := c.started(t, "create", "configmap", "unwanted")
 	request := c.pendingRequest(t, "unwanted")
 	if r := c.review(t, approver, request, "Deny"); r.code != 0 {
 		t.Fatal(r.err)
@@ -140,7 +142,7 @@ func deniedByReview(t *testing.T, c *cluster) {
 
 func whoCounts(t *testing.T, c *cluster) {
 	c.policy(t, "holds", fmt.Sprintf(holdConfigMaps, 2, "2m"))
-	done := c.started(t, agent, "create", "configmap", "two-people")
+	done := c.started(t, "create", "configmap", "two-people")
 	request := c.pendingRequest(t, "two-people")
 	for who, want := range map[identity]string{
 		agent: "may not", human: "this review would not count: not an approver",
@@ -234,6 +236,43 @@ func cannotWait(t *testing.T, c *cluster) {
 	c.must(t, human, "delete", "configmap", "collected")
 	if after := c.must(t, admin, "get", "accessrequests", "-o", "name"); after != before {
 		t.Errorf("requests before:\n%safter:\n%s", before, after)
+	}
+}
+
+// plugin: an approver looks and decides with kubectl holdfast, the agent says why.
+func plugin(t *testing.T, c *cluster) {
+	c.policy(t, "holds", fmt.Sprintf(holdConfigMaps, 1, "2m"))
+	holdfast := func(who identity, args ...string) result {
+		return c.program(t, filepath.Join(filepath.Dir(c.info.Kubectl), "kubectl-holdfast"), "", who, args...)
+	}
+	done := c.started(t, "create", "configmap", "looked-at", "--from-literal=a=b")
+	request := c.pendingRequest(t, "looked-at")
+	if r := holdfast(agent, "reason", request, "the tests need it"); r.code != 0 {
+		t.Errorf("reason: %s%s", r.out, r.err)
+	}
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"get"}, []string{request, "bot", "create", "looked-at", "Pending", "0/1"}},
+		{[]string{"describe", request}, []string{request, "human", "the tests need it", "holds/hold", "A second pair of eyes.", "+ data.a: \"b\"", "holdfast:approvers"}},
+		{[]string{"agents"}, []string{"bot", "human"}},
+	} {
+		r := holdfast(approver, test.args...)
+		for _, want := range test.want {
+			if r.code != 0 || !strings.Contains(r.out, want) {
+				t.Errorf("kubectl holdfast %v: exit %d, want %q in\n%s%s", test.args, r.code, want, r.out, r.err)
+			}
+		}
+	}
+	if r := holdfast(human, "approve", request); r.code == 0 || !strings.Contains(r.err, "not an approver") {
+		t.Errorf("a stranger approves: exit %d %s%s", r.code, r.out, r.err)
+	}
+	if r := holdfast(approver, "approve", request, "-m", "fine"); r.code != 0 {
+		t.Errorf("approve: exit %d %s%s", r.code, r.out, r.err)
+	}
+	if r := <-done; r.code != 0 {
+		t.Errorf("after the approval: exit %d %s", r.code, r.err)
 	}
 }
 

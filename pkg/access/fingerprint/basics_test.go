@@ -87,6 +87,11 @@ func TestDiffShows(t *testing.T) {
 	if strings.ContainsAny(diff, "\x1b\u202e") || !strings.Contains(diff, "- data.k: \"b2xk\"") || !strings.Contains(diff, `\x1b[31mred`) {
 		t.Errorf("what steers a terminal is not made visible: %q", diff)
 	}
+	gone := secretUpdate()
+	gone.Verb, gone.Object = "delete", nil
+	if diff, _ := Diff(gone, 1000); diff != "- delete secrets \"n\" in namespace \"ns\", uid \"x\"\n" {
+		t.Errorf("a delete is shown as %q", diff)
+	}
 	set(r.Object, strings.Repeat("x", 100000), "data", "k")
 	if diff, _ = Diff(r, 500); len(diff) > 500 || !strings.Contains(diff, "not shown") {
 		t.Errorf("%d bytes, want at most 500 and a line that says what was cut: %s", len(diff), diff)

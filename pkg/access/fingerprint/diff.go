@@ -35,7 +35,7 @@ func Diff(r *decision.Request, maxBytes int) (diff, digest string) {
 	d := &differ{max: max(maxBytes, 0), whole: sha256.New()}
 	d.limit = max(d.max/8, minShown)
 	if err := check(r); err != nil {
-		d.line("", "! this change cannot be shown: "+err.Error(), "", nil)
+		d.line("", "! this change cannot be shown: "+err.Error(), "", nothing{})
 		return d.end()
 	}
 	switch r.Verb {
@@ -209,11 +209,14 @@ func (d *differ) deletion(r *decision.Request) {
 	compare(map[string]any{}, deletion(r.Options), nil, func(c change) {
 		what += ", " + clip(join(c.path), d.limit) + " " + show(c.new.value, d.limit)
 	})
-	d.line("- ", "", what, nil)
+	d.line("- ", "", what, nothing{})
 }
 
 // textLine is one line of a text, textLine or not shown with quotes.
 type textLine string
+
+// nothing is the value of a line that has none.
+type nothing struct{}
 
 // plainKey is a key that is shown as it is.
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_$-]+$`)
@@ -241,6 +244,8 @@ func join(path []any) string {
 // show writes a value with at most about limit bytes.
 func show(v any, limit int) string {
 	switch v := v.(type) {
+	case nothing:
+		return ""
 	case nil:
 		return "null"
 	case filled:
