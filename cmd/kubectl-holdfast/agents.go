@@ -71,7 +71,7 @@ func agentName(name string) string { return bare(name, "agent", "agents") }
 func suspendCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "suspend (agent/NAME | NAME)...",
-		Short: "Stop an agent: everything it does is denied from now on",
+		Short: "Stop an agent: every change it tries is denied from now on (reads are not, yet)",
 		Long: `Set spec.suspended of Agents: what such an agent does is denied, held requests and unused approvals
 included, until "resume".
 
@@ -110,7 +110,7 @@ func suspend(ctx context.Context, a *app, names []string, suspended bool) error 
 	if err != nil {
 		return err
 	}
-	doing, done := "suspend", "is suspended: everything it does is denied"
+	doing, done := "suspend", "is suspended: every change it tries is denied (reads are not, yet)"
 	if !suspended {
 		doing, done = "resume", "acts again, under its policies"
 	}

@@ -66,7 +66,8 @@ type AgentSpec struct {
 	// rule says allowOwner.
 	// +optional
 	Owner *Owner `json:"owner,omitempty"`
-	// suspended is the kill switch: all that the agent does is denied while it is true.
+	// suspended is the kill switch: every change that the agent tries is denied while it is
+	// true. Reads are not, until the authorizer is there.
 	// +optional
 	Suspended bool `json:"suspended,omitempty"`
 }
