@@ -14,54 +14,76 @@ type side struct {
 // change is one path whose value is another after the request. Steps are keys (string) and
 // indexes (int). The path is only good until the next change.
 type change struct {
-	path     []any
+	path []any
+	// shared is how many steps at the beginning of the path are those of the change before:
+	// full paths to each of many changes below a long key would make terabytes of 3 MB.
+	shared   int
 	old, new side
 }
 
-// compare emits the changes from one value to another, in the order of their paths. A list
+// comparer emits the changes from one value to another, in the order of their paths. A list
 // is an ordered value: of two that are as long as each other the elements are compared, any
 // other list is one change as a whole.
-func compare(before, after any, path []any, emit func(change)) {
+type comparer struct {
+	emit   func(change)
+	shared int
+}
+
+// compare compares what is at a path. Its recursion is bounded by checkValue.
+func (c *comparer) compare(before, after any, path []any) {
 	switch b := before.(type) {
 	case map[string]any:
 		if a, ok := after.(map[string]any); ok {
-			compareMaps(b, a, path, emit)
+			c.maps(b, a, path)
 			return
 		}
 	case []any:
 		if a, ok := after.([]any); ok && len(a) == len(b) {
 			for i := range b {
-				compare(b[i], a[i], append(path, i), emit)
+				c.shared = min(c.shared, len(path))
+				c.compare(b[i], a[i], append(path, i))
 			}
 			return
 		}
 	default:
-		if scalar(after) && plain(before) == plain(after) {
+		if same(before, after) {
 			return
 		}
 	}
-	emit(change{path: path, old: side{before, true}, new: side{after, true}})
+	c.change(path, side{before, true}, side{after, true})
 }
 
-func compareMaps(before, after map[string]any, path []any, emit func(change)) {
+func (c *comparer) maps(before, after map[string]any, path []any) {
 	keys := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
 	slices.Sort(keys)
 	for _, k := range slices.Compact(keys) {
 		old, had := before[k]
 		now, has := after[k]
+		c.shared = min(c.shared, len(path))
 		if had && has {
-			compare(old, now, append(path, k), emit)
+			c.compare(old, now, append(path, k))
 			continue
 		}
-		emit(change{path: append(path, k), old: side{old, had}, new: side{now, has}})
+		c.change(append(path, k), side{old, had}, side{now, has})
 	}
+}
+
+func (c *comparer) change(path []any, old, now side) {
+	c.emit(change{path: path, shared: c.shared, old: old, new: now})
+	c.shared = len(path)
 }
 
 // same says whether two values are equal.
 func same(a, b any) bool {
-	equal := true
-	compare(a, b, nil, func(change) { equal = false })
-	return equal
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, b, same)
+	case []any:
+		b, ok := b.([]any)
+		return ok && slices.EqualFunc(a, b, same)
+	}
+	return scalar(b) && plain(a) == plain(b)
 }
 
 func scalar(v any) bool {
@@ -72,7 +94,7 @@ func scalar(v any) bool {
 	return true
 }
 
-// plain is what a value is compared by.
+// plain is what a scalar is compared by.
 func plain(v any) any {
 	if h, ok := v.(*hidden); ok {
 		return h.canonical

@@ -20,6 +20,7 @@ const (
 	tagList   = 'l'
 	tagMap    = 'm'
 	tagFilled = 'a'
+	tagHidden = 'h'
 	tagChange = 'c'
 	tagEnd    = 'e'
 )
@@ -75,10 +76,12 @@ func (e *encoder) value(v any) {
 	case int64:
 		e.number(tagInt, uint64(v)) //nolint:gosec // the bits count
 	case float64:
-		e.number(tagFloat, math.Float64bits(v))
+		e.number(tagFloat, math.Float64bits(v+0)) // -0 is 0
 	case filled:
 		e.byte(tagFilled)
 		e.str(string(v))
+	case *hidden: // in digests that people are shown: they tell no more than the text
+		e.length(tagHidden, v.size)
 	case []any:
 		e.length(tagList, len(v))
 		for _, child := range v {

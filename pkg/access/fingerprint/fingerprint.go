@@ -188,15 +188,21 @@ func (e *encoder) request(r *decision.Request, clusterUID string) {
 func (e *encoder) update(r *decision.Request) {
 	e.value(fixed(r.OldObject))
 	before, after := updated(r)
-	compare(before, after, nil, func(c change) {
-		e.byte(tagChange)
-		e.length(tagList, len(c.path))
-		for _, step := range c.path {
+	e.changes(before, after)
+}
+
+// changes encodes all changes from one object to another.
+func (e *encoder) changes(before, after map[string]any) {
+	c := &comparer{emit: func(c change) {
+		e.length(tagChange, c.shared)
+		e.length(tagList, len(c.path)-c.shared)
+		for _, step := range c.path[c.shared:] {
 			e.value(step)
 		}
 		e.side(c.old)
 		e.side(c.new)
-	})
+	}}
+	c.compare(before, after, nil)
 	e.byte(tagEnd)
 }
 

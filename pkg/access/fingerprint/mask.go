@@ -175,4 +175,4 @@ func hideEach(values map[string]any, isBase64 bool) map[string]any {
 // manifest finds a kind that bears secrets in a text: JSON, YAML, a template, prose around
 // them.
 var manifest = regexp.MustCompile(
-	`\bkind\\*["']?\s*:\s*[>|]?-?\s*\\*["']?(Secret|SecretList|TokenRequest|TokenReview)\b`)
+	`kind\\*["']?\s*:\s*[>|]?-?\s*\\*["']?(Secret|SecretList|TokenRequest|TokenReview)\b`)
