@@ -38,7 +38,7 @@ func newHolder(ctx context.Context, c serveConfig, live client.Reader, ledger *k
 	if err != nil {
 		return nil, fmt.Errorf("--fingerprint-key-file: %w", err)
 	}
-	holder := hold.New(kubeLedger{ledger}, changes{hasher}, time.Now)
+	holder := hold.New(ledger, changes{hasher}, time.Now)
 	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held) decision.Decision {
 		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, TraceID: r.TraceID, Timeout: r.Timeout})
 	}, nil
@@ -66,49 +66,6 @@ func readKey(file string) ([]byte, error) {
 		return nil, fmt.Errorf("--fingerprint-key-file: %w", err)
 	}
 	return key, nil
-}
-
-// kubeLedger is the ledger of the API server in the holder's words.
-type kubeLedger struct{ *kube.Ledger }
-
-func (l kubeLedger) Claim(ctx context.Context, c *hold.Claim) (*v1alpha1.AccessRequest, error) {
-	r, err := l.Ledger.Claim(ctx, &kube.Draft{
-		Key: c.Key, Fingerprint: c.Fingerprint, Change: c.Change, ExpiresAfter: c.Held.ExpiresAfter, TraceID: c.TraceID,
-		Spec: v1alpha1.AccessRequestSpec{
-			Origin: v1alpha1.Intercepted, Agent: c.Held.Agent, Requester: c.Request.User.Name,
-			Access: accessOf(c.Request), Rules: c.Held.Rules,
-		},
-	})
-	return r, inWords(err)
-}
-
-func (l kubeLedger) Redeem(ctx context.Context, r *v1alpha1.AccessRequest, by v1alpha1.Redemption) error {
-	return inWords(l.Ledger.Redeem(ctx, r, by))
-}
-
-func inWords(err error) error {
-	switch {
-	case errors.Is(err, kube.ErrConflict):
-		return hold.ErrConflict
-	case errors.Is(err, kube.ErrTooManyPending):
-		return hold.ErrTooManyPending
-	default:
-		return err
-	}
-}
-
-// accessOf says what a request wants. A name that the API server made up is left out, and so
-// is a Namespace object's own name as its namespace.
-func accessOf(r *decision.Request) v1alpha1.Access {
-	a := v1alpha1.Access{Verbs: []string{r.Verb}, APIGroups: []string{r.Group}, Resources: []string{r.FullResource()}}
-	if r.Namespace != "" && (r.Group != "" || r.Resource != "namespaces") {
-		a.Namespaces = []string{r.Namespace}
-	}
-	metadata, _ := r.Object["metadata"].(map[string]any)
-	if generated, _ := metadata["generateName"].(string); r.Name != "" && (generated == "" || r.Verb != "create") {
-		a.Names = []string{r.Name}
-	}
-	return a
 }
 
 // lookUp finds AccessRequests for the check of Reviews; from storage, since a Review can

@@ -100,19 +100,20 @@ func serve(ctx context.Context, c serveConfig) error {
 	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
 		return fmt.Errorf("watch namespaces: %w", err)
 	}
-	ledger := kube.NewLedger(mgr.GetCache(), mgr.GetAPIReader(), mgr.GetClient(), log)
+	ledger := kube.NewLedger(mgr.GetCache(), mgr.GetAPIReader(), mgr.GetClient())
 	holder, err := newHolder(ctx, c, mgr.GetAPIReader(), ledger)
 	if err != nil {
 		return err
 	}
-	if err := kube.NewReviews(ledger, factsOf(decider)).SetupWithManager(mgr); err != nil {
+	facts := factsOf(decider)
+	if err := kube.NewReviews(ledger, facts).SetupWithManager(mgr); err != nil {
 		return err
 	}
 	requests := lookUp(mgr.GetAPIReader())
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(decider, namespaces, holder), TrustTraces: c.trustTraces},
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
-			IsAgent: decider.IsAgent, Owner: decider.Owner, AccessRequest: requests, Net: watched,
+			IsAgent: decider.IsAgent, Facts: facts, AccessRequest: requests, Net: watched,
 		})},
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
 	} {

@@ -33,11 +33,7 @@ With plain kubectl:
 }
 
 func describe(ctx context.Context, a *app, name string) error {
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	r, err := request(ctx, c, name)
+	c, r, err := a.request(ctx, name)
 	if err != nil {
 		return err
 	}

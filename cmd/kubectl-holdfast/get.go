@@ -142,3 +142,13 @@ func request(ctx context.Context, c client.Client, name string) (*v1alpha1.Acces
 	}
 	return &r, nil
 }
+
+// request connects and reads the one request that a command is about.
+func (a *app) request(ctx context.Context, name string) (client.WithWatch, *v1alpha1.AccessRequest, error) {
+	c, err := a.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := request(ctx, c, name)
+	return c, r, err
+}

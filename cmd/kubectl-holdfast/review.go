@@ -79,11 +79,7 @@ func reviewManifest(verdict string) string {
 }
 
 func review(ctx context.Context, a *app, name string, verdict v1alpha1.Verdict, comment string) error {
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	r, err := request(ctx, c, name)
+	c, r, err := a.request(ctx, name)
 	if err != nil {
 		return err
 	}

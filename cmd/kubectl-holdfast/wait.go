@@ -60,11 +60,7 @@ func wait(ctx context.Context, a *app, name string, timeout time.Duration) error
 	if timeout < 0 {
 		return fmt.Errorf("--timeout=%s: want 0 or more", timeout)
 	}
-	c, err := a.connect()
-	if err != nil {
-		return err
-	}
-	r, err := request(ctx, c, name)
+	c, r, err := a.request(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -161,38 +161,39 @@ func approves(a v1alpha1.Approvers, user string, groups []string) (group string,
 // phase is returned as it is, but for an approval that has expired or was withdrawn.
 func Next(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts, now time.Time) v1alpha1.AccessRequestStatus {
 	s := *r.Status.DeepCopy()
-	end := func(p v1alpha1.Phase) v1alpha1.AccessRequestStatus {
-		s.Phase = p
-		if Ended(p) {
-			s.EndedAt = &metav1.Time{Time: now}
-		}
-		return s
-	}
-	expired := s.ExpiresAt != nil && !now.Before(s.ExpiresAt.Time)
-	switch s.Phase {
-	case v1alpha1.Pending:
+	if s.Phase == v1alpha1.Pending {
 		s.Reviews = Count(r, reviews, f)
-	case v1alpha1.Approved:
-		switch {
-		case r.Spec.Withdrawn:
-			return end(v1alpha1.Withdrawn)
-		case expired:
-			return end(v1alpha1.Expired)
-		}
-		return s
-	default:
-		return s
 	}
-	switch {
-	case r.Spec.Withdrawn:
-		return end(v1alpha1.Withdrawn)
-	case expired:
-		return end(v1alpha1.Expired)
+	switch over := Over(r, now); {
+	case over != "":
+		return End(s, over, now)
+	case s.Phase != v1alpha1.Pending:
 	case denied(s.Reviews) != nil:
-		return end(v1alpha1.Denied)
+		return End(s, v1alpha1.Denied, now)
 	case len(Missing(r, s.Reviews)) == 0:
-		return end(v1alpha1.Approved)
+		s.Phase = v1alpha1.Approved
 	}
+	return s
+}
+
+// Over is the phase to which a request that waits, or an approval, goes by itself: Withdrawn,
+// or Expired once its time is up. It is empty for all others.
+func Over(r *v1alpha1.AccessRequest, now time.Time) v1alpha1.Phase {
+	switch {
+	case r.Status.Phase != v1alpha1.Pending && r.Status.Phase != v1alpha1.Approved:
+		return ""
+	case r.Spec.Withdrawn:
+		return v1alpha1.Withdrawn
+	case r.Status.ExpiresAt != nil && !now.Before(r.Status.ExpiresAt.Time):
+		return v1alpha1.Expired
+	default:
+		return ""
+	}
+}
+
+// End is a status that has come, now, to a phase which it cannot leave.
+func End(s v1alpha1.AccessRequestStatus, p v1alpha1.Phase, now time.Time) v1alpha1.AccessRequestStatus {
+	s.Phase, s.EndedAt = p, &metav1.Time{Time: now}
 	return s
 }
 

@@ -133,28 +133,37 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision, hel
 // turn waits for a slot, the Agent's and one of all, and returns what gives back those that
 // it got.
 func (e *Engine) turn(ctx context.Context, agent string) (done func(), ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, e.patience)
-	defer cancel()
-	own, _ := e.turns.LoadOrStore(agent, make(chan struct{}, max(1, cap(e.slots)/2)))
-	var got []chan struct{}
-	done = func() {
-		for _, slot := range got {
-			<-slot
-		}
+	until := time.Now().Add(e.patience)
+	own, known := e.turns.Load(agent)
+	if !known {
+		own, _ = e.turns.LoadOrStore(agent, make(chan struct{}, max(1, cap(e.slots)/2)))
 	}
-	for _, slot := range []any{own, e.slots} {
-		slot, isSlot := slot.(chan struct{})
-		if !isSlot {
-			return done, false
-		}
-		select {
-		case slot <- struct{}{}:
-			got = append(got, slot)
-		case <-ctx.Done():
-			return done, false
-		}
+	turn, ok := own.(chan struct{})
+	if !ok || !take(ctx, turn, until) {
+		return func() {}, false
 	}
-	return done, true
+	if !take(ctx, e.slots, until) {
+		return func() { <-turn }, false
+	}
+	return func() { <-e.slots; <-turn }, true
+}
+
+// take takes a place, at once or after waiting, and says whether it got one.
+func take(ctx context.Context, places chan<- struct{}, until time.Time) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+	}
+	patience := time.NewTimer(time.Until(until))
+	defer patience.Stop()
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // judge asks the protection of Holdfast itself first, which no policy can lift, and then

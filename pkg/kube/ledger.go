@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,24 +25,6 @@ const keyLabel = "holdfast.dev/key"
 // MaxPending is how many requests of one agent may wait for people at the same time.
 const MaxPending = 20
 
-// ErrConflict: the AccessRequest was changed by somebody else first.
-var ErrConflict = errors.New("the AccessRequest has changed")
-
-// ErrTooManyPending: the agent has MaxPending requests waiting.
-var ErrTooManyPending = errors.New("too many requests of this agent wait for people")
-
-// Draft is an AccessRequest to be found or opened.
-type Draft struct {
-	// Key is the name of identity and change, of which the AccessRequest's name is made.
-	Key  string
-	Spec v1alpha1.AccessRequestSpec
-	// Fingerprint and Change go into the status.
-	Fingerprint, Change string
-	ExpiresAfter        time.Duration
-	// TraceID of the API request that asks; empty where it cannot be trusted.
-	TraceID string
-}
-
 // Ledger keeps AccessRequests as objects of the API server, which every replica shares.
 type Ledger struct {
 	// cached answers from the watch, live from the API server's storage.
@@ -51,15 +32,14 @@ type Ledger struct {
 	live   client.Reader
 	client client.Client
 	now    func() time.Time
-	log    *slog.Logger
 
 	mu       sync.Mutex
 	watchers map[string][]chan struct{}
 }
 
 // NewLedger returns a ledger; Start lets Await wake up.
-func NewLedger(cached cache.Cache, live client.Reader, c client.Client, log *slog.Logger) *Ledger {
-	return &Ledger{cached: cached, live: live, client: c, now: time.Now, log: log, watchers: map[string][]chan struct{}{}}
+func NewLedger(cached cache.Cache, live client.Reader, c client.Client) *Ledger {
+	return &Ledger{cached: cached, live: live, client: c, now: time.Now, watchers: map[string][]chan struct{}{}}
 }
 
 // NeedLeaderElection implements controller-runtime's LeaderElectionRunnable.
@@ -138,7 +118,7 @@ func (l *Ledger) forget(name string, changed chan struct{}) {
 // Claim returns the one live AccessRequest for the draft's key, or opens one: pending,
 // approved, denied and not yet over, or redeemed by the draft's own API request. It reads
 // storage, not the cache: an approval that was used a moment ago must not be seen again.
-func (l *Ledger) Claim(ctx context.Context, d *Draft) (*v1alpha1.AccessRequest, error) {
+func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRequest, error) {
 	const attempts = 5
 	for range attempts {
 		var list v1alpha1.AccessRequestList
@@ -163,20 +143,19 @@ func (l *Ledger) Claim(ctx context.Context, d *Draft) (*v1alpha1.AccessRequest, 
 		}
 		return r, err
 	}
-	return nil, ErrConflict
+	return nil, access.ErrConflict
 }
 
 // settle returns the AccessRequest if it is live for the draft, after giving it its first
 // status, or ending it, where that is due.
-func (l *Ledger) settle(ctx context.Context, d *Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
+func (l *Ledger) settle(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
 	now := l.now()
 	switch r.Status.Phase {
 	case "":
 		return l.begin(ctx, d, r)
 	case v1alpha1.Pending, v1alpha1.Approved:
-		if next := access.Next(r, nil, access.Facts{}, now); access.Ended(next.Phase) {
-			next.Reviews = r.Status.Reviews
-			return nil, ignoreConflict(l.update(ctx, r, next))
+		if over := access.Over(r, now); over != "" {
+			return nil, ignoreConflict(l.update(ctx, r, access.End(r.Status, over, now)))
 		}
 		return r, nil
 	case v1alpha1.Denied:
@@ -192,7 +171,7 @@ func (l *Ledger) settle(ctx context.Context, d *Draft, r *v1alpha1.AccessRequest
 }
 
 func ignoreConflict(err error) error {
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, access.ErrConflict) {
 		return nil
 	}
 	return err
@@ -200,13 +179,13 @@ func ignoreConflict(err error) error {
 
 // open creates the n-th AccessRequest for a key. The name is the lock: of two who try, one
 // gets AlreadyExists.
-func (l *Ledger) open(ctx context.Context, d *Draft, n int) (*v1alpha1.AccessRequest, error) {
+func (l *Ledger) open(ctx context.Context, d *access.Draft, n int) (*v1alpha1.AccessRequest, error) {
 	waiting, err := l.pending(ctx, d.Spec.Agent)
 	if err != nil {
 		return nil, err
 	}
 	if waiting >= MaxPending {
-		return nil, ErrTooManyPending
+		return nil, access.ErrTooManyPending
 	}
 	r := &v1alpha1.AccessRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", d.Key, n), Labels: map[string]string{keyLabel: d.Key}},
@@ -219,12 +198,12 @@ func (l *Ledger) open(ctx context.Context, d *Draft, n int) (*v1alpha1.AccessReq
 }
 
 // begin gives an AccessRequest its first status.
-func (l *Ledger) begin(ctx context.Context, d *Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
+func (l *Ledger) begin(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
 	err := l.update(ctx, r, v1alpha1.AccessRequestStatus{
-		Phase: v1alpha1.Pending, Fingerprint: d.Fingerprint, Change: d.Change,
+		Phase: v1alpha1.Pending, Fingerprint: d.Fingerprint, Change: d.Change(),
 		ExpiresAt: &metav1.Time{Time: l.now().Add(d.ExpiresAfter)},
 	})
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, access.ErrConflict) {
 		// Another call of the same request was faster.
 		err = l.live.Get(ctx, client.ObjectKeyFromObject(r), r)
 	}
@@ -247,7 +226,7 @@ func (l *Ledger) pending(ctx context.Context, agent string) (int, error) {
 	return n, nil
 }
 
-// Redeem moves an approved AccessRequest to Redeemed by one conditional update; ErrConflict
+// Redeem moves an approved AccessRequest to Redeemed by one conditional update; access.ErrConflict
 // where it was changed since it was read.
 func (l *Ledger) Redeem(ctx context.Context, r *v1alpha1.AccessRequest, by v1alpha1.Redemption) error {
 	next := *r.Status.DeepCopy()
@@ -267,7 +246,7 @@ func (l *Ledger) update(ctx context.Context, r *v1alpha1.AccessRequest, next v1a
 	changed.Status = next
 	if err := l.client.Status().Update(ctx, changed); err != nil {
 		if apierrors.IsConflict(err) {
-			return ErrConflict
+			return access.ErrConflict
 		}
 		return fmt.Errorf("update AccessRequest %s: %w", r.Name, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -71,11 +70,11 @@ func (c *Reviews) Reconcile(ctx context.Context, q reconcile.Request) (reconcile
 	}
 	next := access.Next(&r, reviews.Items, facts, now)
 	if r.Status.Phase == v1alpha1.Redeemed && r.Status.Redeemed != nil && !now.Before(r.Status.Redeemed.Time.Add(settleAfter)) {
-		next.Phase, next.EndedAt = v1alpha1.Used, &metav1.Time{Time: now}
+		next = access.End(next, v1alpha1.Used, now)
 	}
 	if !equality.Semantic.DeepEqual(r.Status, next) {
 		err := c.ledger.update(ctx, &r, next)
-		if errors.Is(err, ErrConflict) {
+		if errors.Is(err, access.ErrConflict) {
 			return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
 		}
 		if err != nil {

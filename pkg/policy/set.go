@@ -16,6 +16,8 @@ import (
 // group and resource can match. It is immutable and safe for concurrent use.
 type Set struct {
 	policies []*Policy
+	// observed: there are Warn or Audit policies among them.
+	observed bool
 	// exact are the rules that name groups and resources without a star, by both; wild are
 	// the others. A rule stands in one of them.
 	exact map[resource][]*rule
@@ -39,6 +41,7 @@ type selection struct {
 func NewSet(policies []*Policy) *Set {
 	s := &Set{policies: slices.Clone(policies), exact: map[resource][]*rule{}}
 	for _, p := range s.policies {
+		s.observed = s.observed || p.observes()
 		for _, r := range p.rules {
 			s.index(r)
 		}
@@ -164,6 +167,9 @@ func (s *Set) Evaluate(in *Input) Verdict {
 		sel := s.selection(agent.Name)
 		selected = selected || len(sel.selected) > 0
 		e.judge(s, sel, agent)
+	}
+	if !s.observed {
+		return e.verdict(selected)
 	}
 	// Those who only look come last, with time of their own: they take none from those who
 	// decide.

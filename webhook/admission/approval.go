@@ -22,6 +22,23 @@ const garbageCollector = "system:serviceaccount:kube-system:generic-garbage-coll
 // AccessRequests looks up an AccessRequest by name; nil and no error where there is none.
 type AccessRequests func(ctx context.Context, name string) (*v1alpha1.AccessRequest, error)
 
+// errLookUp says no more: what failed is nothing to the reviewer.
+var errLookUp = errors.New("the AccessRequest could not be looked up")
+
+// find returns an AccessRequest that is there; else errLookUp, or an error that says that
+// there is none.
+func (a AccessRequests) find(ctx context.Context, name string) (*v1alpha1.AccessRequest, error) {
+	request, err := a(ctx, name)
+	switch {
+	case err != nil:
+		return nil, errLookUp
+	case request == nil:
+		return nil, fmt.Errorf("there is no AccessRequest %q", name)
+	default:
+		return request, nil
+	}
+}
+
 // Stamp returns the Judge that writes into a Review who makes it: the authenticated user,
 // and those of their groups that are approvers. What a client wrote there is replaced.
 func Stamp(lookUp AccessRequests) Judge {
@@ -31,12 +48,12 @@ func Stamp(lookUp AccessRequests) Judge {
 		if err := decodeStrict(r.Object, &review); err != nil {
 			return deny(d, decision.ReasonInvalidObject, err.Error())
 		}
-		request, err := lookUp(ctx, review.Spec.AccessRequest)
-		if err != nil {
-			return deny(d, decision.ReasonInternal, "the AccessRequest could not be looked up")
-		}
-		if request == nil {
-			return deny(d, decision.ReasonInvalidObject, fmt.Sprintf("there is no AccessRequest %q", review.Spec.AccessRequest))
+		request, err := lookUp.find(ctx, review.Spec.AccessRequest)
+		switch {
+		case errors.Is(err, errLookUp):
+			return deny(d, decision.ReasonInternal, err.Error())
+		case err != nil:
+			return deny(d, decision.ReasonInvalidObject, err.Error())
 		}
 		stamp(&review, request, r.Request.User)
 		patch, err := json.Marshal([]map[string]any{
@@ -94,12 +111,9 @@ func (c OwnConfig) checkReview(ctx context.Context, r *Review) error {
 	if err := decodeStrict(r.Object, &review); err != nil {
 		return err
 	}
-	request, err := c.AccessRequest(ctx, review.Spec.AccessRequest)
+	request, err := c.AccessRequest.find(ctx, review.Spec.AccessRequest)
 	if err != nil {
-		return errors.New("the AccessRequest could not be looked up")
-	}
-	if request == nil {
-		return fmt.Errorf("there is no AccessRequest %q", review.Spec.AccessRequest)
+		return err
 	}
 	want := review
 	stamp(&want, request, r.Request.User)
@@ -109,10 +123,7 @@ func (c OwnConfig) checkReview(ctx context.Context, r *Review) error {
 	if request.Status.Phase != v1alpha1.Pending {
 		return fmt.Errorf("AccessRequest %s is %s; only what is pending can be reviewed", request.Name, request.Status.Phase)
 	}
-	facts := access.Facts{
-		IsAgent: func(u string) bool { return c.IsAgent(decision.User{Name: u}) }, Owner: c.Owner(request.Spec.Agent),
-	}
-	if counted := access.Count(request, []v1alpha1.Review{review}, facts); counted[0].Refused != "" {
+	if counted := access.Count(request, []v1alpha1.Review{review}, c.Facts(request.Spec.Agent)); counted[0].Refused != "" {
 		return fmt.Errorf("this review would not count: %s", counted[0].Refused)
 	}
 	for _, earlier := range request.Status.Reviews {

@@ -8,6 +8,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	kjson "sigs.k8s.io/json"
 
+	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/agent"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
@@ -18,8 +19,9 @@ import (
 type OwnConfig struct {
 	// IsAgent says whether a user is a declared agent.
 	IsAgent func(decision.User) bool
-	// Owner is the user who owns the Agent of that name; empty where there is none.
-	Owner func(agent string) string
+	// Facts are what has to be known about people to say whether their reviews of requests
+	// of that agent count.
+	Facts func(agent string) access.Facts
 	// AccessRequest looks one up.
 	AccessRequest AccessRequests
 	// Net is what the API server was told to ask about; nil where that is not known.

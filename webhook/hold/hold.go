@@ -23,34 +23,14 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/engine"
 )
 
-// Errors of a Ledger.
-var (
-	// ErrConflict: somebody else changed the AccessRequest first.
-	ErrConflict = errors.New("the AccessRequest has changed")
-	// ErrTooManyPending: the agent has as many requests waiting as it may.
-	ErrTooManyPending = errors.New("too many requests of this agent wait for people")
-)
-
-// Claim is a request that wants an AccessRequest.
-type Claim struct {
-	// Key names the identity and the change; at most 40 characters of a DNS label.
-	Key string
-	// Fingerprint of the change, and the change for people to read.
-	Fingerprint, Change string
-	Request             *decision.Request
-	Held                *engine.Held
-	// TraceID of the API request; empty where it cannot be trusted.
-	TraceID string
-}
-
 // Ledger keeps AccessRequests.
 type Ledger interface {
 	// Claim returns the one live AccessRequest for the key, or opens one: pending, approved,
-	// denied and not yet over, or redeemed by the claim's own API request. It may return
-	// ErrTooManyPending.
-	Claim(ctx context.Context, c *Claim) (*v1alpha1.AccessRequest, error)
+	// denied and not yet over, or redeemed by the draft's own API request. It may return
+	// access.ErrTooManyPending.
+	Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRequest, error)
 	// Redeem moves an approved AccessRequest to Redeemed. It MUST have happened, by one
-	// conditional update, when it returns nil; ErrConflict where it was changed meanwhile.
+	// conditional update, when it returns nil; access.ErrConflict where it was changed meanwhile.
 	Redeem(ctx context.Context, r *v1alpha1.AccessRequest, by v1alpha1.Redemption) error
 	// Await returns when the AccessRequest is no longer in the phase it was seen in, or the
 	// context ends.
@@ -113,15 +93,11 @@ func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) deci
 	if err != nil {
 		return stop(d, decision.Deny, decision.ReasonInternal, "the change could not be fingerprinted")
 	}
-	change, _ := h.fingerprints.Diff(in.Request, maxChange)
-	claim := &Claim{
-		Key: h.fingerprints.Key(in.Request.User, fingerprint), Fingerprint: fingerprint, Change: change,
-		Request: in.Request, Held: in.Held, TraceID: in.TraceID,
-	}
+	draft := h.draft(in, fingerprint)
 	waited := time.Duration(0)
 	for range maxAttempt {
-		r, err := h.ledger.Claim(ctx, claim)
-		if errors.Is(err, ErrTooManyPending) {
+		r, err := h.ledger.Claim(ctx, draft)
+		if errors.Is(err, access.ErrTooManyPending) {
 			return stop(d, decision.Deny, decision.ReasonTooManyPending, "too many requests of this agent wait for people already")
 		}
 		if err != nil {
@@ -133,7 +109,7 @@ func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) deci
 			err := h.ledger.Redeem(ctx, r, v1alpha1.Redemption{
 				DecisionID: d.ID, TraceID: in.TraceID, Time: metav1.MicroTime{Time: h.now()},
 			})
-			if errors.Is(err, ErrConflict) {
+			if errors.Is(err, access.ErrConflict) {
 				continue
 			}
 			if err != nil {
@@ -150,6 +126,22 @@ func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) deci
 		}
 	}
 	return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval kept changing")
+}
+
+// draft is the AccessRequest of a held request.
+func (h *Holder) draft(in Input, fingerprint string) *access.Draft {
+	return &access.Draft{
+		Key: h.fingerprints.Key(in.Request.User, fingerprint), Fingerprint: fingerprint,
+		Change: func() string {
+			diff, _ := h.fingerprints.Diff(in.Request, maxChange)
+			return diff
+		},
+		ExpiresAfter: in.Held.ExpiresAfter, TraceID: in.TraceID,
+		Spec: v1alpha1.AccessRequestSpec{
+			Origin: v1alpha1.Intercepted, Agent: in.Held.Agent, Requester: in.Request.User.Name,
+			Access: accessOf(in.Request), Rules: in.Held.Rules,
+		},
+	}
 }
 
 // wait waits for a decision, if there is a place, and says whether it did.
@@ -237,4 +229,18 @@ func denial(r *v1alpha1.AccessRequest) string {
 		return review.Reviewer + " denied it"
 	}
 	return fmt.Sprintf("%s denied it: %s", review.Reviewer, review.Comment)
+}
+
+// accessOf says what a request wants. A name that the API server made up is left out, and so
+// is a Namespace object's own name as its namespace.
+func accessOf(r *decision.Request) v1alpha1.Access {
+	a := v1alpha1.Access{Verbs: []string{r.Verb}, APIGroups: []string{r.Group}, Resources: []string{r.FullResource()}}
+	if r.Namespace != "" && (r.Group != "" || r.Resource != "namespaces") {
+		a.Namespaces = []string{r.Namespace}
+	}
+	metadata, _ := r.Object["metadata"].(map[string]any)
+	if generated, _ := metadata["generateName"].(string); r.Name != "" && (generated == "" || r.Verb != "create") {
+		a.Names = []string{r.Name}
+	}
+	return a
 }

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/engine"
@@ -23,7 +24,7 @@ type faulty struct {
 	awaited  int
 }
 
-func (f *faulty) Claim(context.Context, *Claim) (*v1alpha1.AccessRequest, error) {
+func (f *faulty) Claim(context.Context, *access.Draft) (*v1alpha1.AccessRequest, error) {
 	if f.claimErr != nil {
 		return nil, f.claimErr
 	}
@@ -80,13 +81,13 @@ func TestDecide(t *testing.T) {
 		"pending, after waiting": {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, wait: 2 * time.Minute, action: decision.Hold, reason: decision.ReasonPending, retry: 2 * time.Second, message: waits, awaited: 1},
 		"approved while waiting": {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending, v1alpha1.Approved}, redeem: []error{nil}}, wait: time.Minute, action: decision.Allow, reason: decision.ReasonApproved, awaited: 1},
 		"approved":               {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{nil}}, action: decision.Allow, reason: decision.ReasonApproved},
-		"lost the race":          {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved, v1alpha1.Pending}, redeem: []error{ErrConflict}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
+		"lost the race":          {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved, v1alpha1.Pending}, redeem: []error{access.ErrConflict}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
 		"the same API request":   {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Redeemed}}, action: decision.Allow, reason: decision.ReasonApproved},
 		"denied":                 {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Denied}}, action: decision.Deny, reason: decision.ReasonReviewDenied, message: "ann denied it: not today (decision ID, AccessRequest key-1)"},
 		"redeeming fails":        {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{broken}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the approval could not be redeemed (decision ID, AccessRequest key-1)"},
-		"conflicts without end":  {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{ErrConflict, ErrConflict, ErrConflict, ErrConflict, ErrConflict}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval kept changing (decision ID, AccessRequest key-1)"},
+		"conflicts without end":  {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval kept changing (decision ID, AccessRequest key-1)"},
 		"the ledger is away":     {ledger: faulty{claimErr: broken}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval could not be kept (decision ID)"},
-		"too many":               {ledger: faulty{claimErr: ErrTooManyPending}, action: decision.Deny, reason: decision.ReasonTooManyPending, message: "too many requests of this agent wait for people already (decision ID)"},
+		"too many":               {ledger: faulty{claimErr: access.ErrTooManyPending}, action: decision.Deny, reason: decision.ReasonTooManyPending, message: "too many requests of this agent wait for people already (decision ID)"},
 		"no fingerprint":         {fail: broken, action: decision.Deny, reason: decision.ReasonInternal, message: "the change could not be fingerprinted (decision ID)"},
 		"dry run":                {request: decision.Request{DryRun: true}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would be held for approval; a dry run opens no request (decision ID)"},
 		"connect":                {request: decision.Request{Verb: "connect"}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would need approval, and a connection cannot wait for that (decision ID)"},
