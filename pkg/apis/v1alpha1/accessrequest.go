@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
 
 // Origin is how an AccessRequest came to be.
 // +kubebuilder:validation:Enum=Intercepted;Asked
@@ -178,8 +181,20 @@ type Redemption struct {
 	// traceID that the API server gave the request; empty where it gives none.
 	// +optional
 	TraceID string `json:"traceID,omitempty"`
+	// resourceVersion of the object when it was let pass, or, where one is created, of its
+	// collection: what is stored later has a greater one.
+	// +optional
+	ResourceVersion string `json:"resourceVersion,omitempty"`
 	// time of the decision.
 	Time metav1.MicroTime `json:"time"`
+}
+
+// Item is one object of a collection.
+type Item struct {
+	// name of the object.
+	Name string `json:"name"`
+	// uid of the object: another one of that name is not meant.
+	UID types.UID `json:"uid"`
 }
 
 // AccessRequestStatus is written by Holdfast alone.
@@ -195,9 +210,39 @@ type AccessRequestStatus struct {
 	// masked; cut where it is long.
 	// +optional
 	Change string `json:"change,omitempty"`
+	// changeDigest is a digest of the whole change as it is shown, of which change may be
+	// the beginning: two changes that look alike where they are cut differ here.
+	// +optional
+	ChangeDigest string `json:"changeDigest,omitempty"`
+	// version of the API in which the change came, such as v1.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// generateName of an object that is created without a name.
+	// +optional
+	GenerateName string `json:"generateName,omitempty"`
+	// targetUID is the UID of the object that would be changed; empty for one that is
+	// created, and for a collection.
+	// +optional
+	TargetUID types.UID `json:"targetUID,omitempty"`
+	// items of the collection that would be deleted.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=500
+	Items []Item `json:"items,omitempty"`
 	// impact counts what would be affected, by resource.
 	// +optional
 	Impact map[string]int64 `json:"impact,omitempty"`
+	// affected says in sentences what would be affected, what cannot be undone first; cut
+	// where it is long.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=1024
+	Affected []string `json:"affected,omitempty"`
+	// affectedDigest is a digest of all that is affected, of which affected may be the
+	// beginning.
+	// +optional
+	AffectedDigest string `json:"affectedDigest,omitempty"`
 	// reviews that were made, whether they count or not.
 	// +optional
 	// +listType=map
@@ -212,6 +257,13 @@ type AccessRequestStatus struct {
 	// endedAt is when it came to a phase that it cannot leave.
 	// +optional
 	EndedAt *metav1.Time `json:"endedAt,omitempty"`
+	// message says why it is in its phase, where the reviews do not.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// notified is the last phase about which the receiver of notifications was told, where
+	// there is one.
+	// +optional
+	Notified string `json:"notified,omitempty"`
 }
 
 // AccessRequest is something that waits for people.
@@ -220,6 +272,7 @@ type AccessRequestStatus struct {
 // +kubebuilder:resource:scope=Cluster,categories=holdfast,shortName=ar
 // +kubebuilder:selectablefield:JSONPath=`.spec.requester`
 // +kubebuilder:selectablefield:JSONPath=`.spec.agent`
+// +kubebuilder:selectablefield:JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Agent",type=string,JSONPath=`.spec.agent`
 // +kubebuilder:printcolumn:name="Verb",type=string,JSONPath=`.spec.access.verbs[0]`
 // +kubebuilder:printcolumn:name="Resource",type=string,JSONPath=`.spec.access.resources[0]`

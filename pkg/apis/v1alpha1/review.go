@@ -20,7 +20,8 @@ type ReviewSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	AccessRequest string `json:"accessRequest"`
-	// verdict is Approve or Deny. One Deny ends the request.
+	// verdict is Approve or Deny. One Deny ends the request; of an approval that has not
+	// been used yet, it takes the approval back.
 	Verdict Verdict `json:"verdict"`
 	// comment is shown to the agent with a Deny.
 	// +optional
