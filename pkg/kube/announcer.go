@@ -61,7 +61,8 @@ type AnnouncerConfig struct {
 // An Event's name is made of what it tells, so that it is there once however often it is
 // made: by a leader that starts, or by two that both think they are. client-go's recorder
 // makes up a new name each time, and forgets what it could not write. Events are for
-// looking, and may be lost; what must arrive goes through the Notifier.
+// looking, and may be lost, and who may write Events can forge and remove them; what must
+// arrive goes through the Notifier.
 //
 // They say who asked for what and who decided. Neither the change nor what anybody wrote
 // about it is in them: more people read Events than AccessRequests.
