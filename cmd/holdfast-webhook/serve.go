@@ -47,6 +47,7 @@ type serveConfig struct {
 	trustTraces    bool
 	logFormat      string
 	keep           keepConfig
+	notify         notifyConfig
 }
 
 func serveCommand() *cobra.Command {
@@ -71,6 +72,7 @@ func serveCommand() *cobra.Command {
 	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request; it is probed, and not believed before")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	c.keep.add(f)
+	c.notify.flags(f)
 	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "fingerprint-key-file"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -107,11 +109,15 @@ func serve(ctx context.Context, c serveConfig) error {
 	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
 		return fmt.Errorf("watch namespaces: %w", err)
 	}
-	book, err := c.ledger(mgr, log)
+	cluster, err := clusterID(ctx, mgr.GetAPIReader())
 	if err != nil {
 		return err
 	}
-	cluster, err := clusterID(ctx, mgr.GetAPIReader())
+	tell, err := c.notify.tasks(mgr, log, cluster)
+	if err != nil {
+		return err
+	}
+	book, err := c.ledger(mgr, log, tell...)
 	if err != nil {
 		return err
 	}
