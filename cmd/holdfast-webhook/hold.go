@@ -18,13 +18,12 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/engine"
-	"github.com/holdfast-dev/holdfast/pkg/kube"
 	"github.com/holdfast-dev/holdfast/webhook/admission"
 	"github.com/holdfast-dev/holdfast/webhook/hold"
 )
 
 // newHolder returns the Hold of the guard. clusterUID makes an approval one for this cluster.
-func newHolder(c serveConfig, clusterUID string, ledger *kube.Ledger) (admission.Hold, error) {
+func newHolder(c *serveConfig, clusterUID string, b *book) (admission.Hold, error) {
 	key, err := readKey(c.keyFingerprint)
 	if err != nil {
 		return nil, err
@@ -37,7 +36,7 @@ func newHolder(c serveConfig, clusterUID string, ledger *kube.Ledger) (admission
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	holder := hold.New(hold.Config{Ledger: ledger, Fingerprints: changes{hasher}, Metrics: counters})
+	holder := hold.New(hold.Config{Ledger: b.ledger, Fingerprints: changes{hasher}, Metrics: counters})
 	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held, items []v1alpha1.Item) decision.Decision {
 		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, Items: items, TraceID: r.TraceID, Timeout: r.Timeout})
 	}, nil
