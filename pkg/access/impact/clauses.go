@@ -25,7 +25,7 @@ type verbs struct {
 
 // clauses put permissions into as few words as they can: verbs that go together for one
 // object, objects of one resource that have the same verbs, resources that have the same
-// verbs and names. The permissions must be sorted.
+// verbs and names. Paths stand by themselves. The permissions must be sorted.
 func clauses(permissions []permission) []clause {
 	type object struct {
 		place place
@@ -39,6 +39,7 @@ func clauses(permissions []permission) []clause {
 	type places struct {
 		verbs verbs
 		names string
+		path  bool
 	}
 	byObject := gather(permissions, func(p permission) (object, string) {
 		return object{place{p.url, p.group, p.resource}, p.name}, p.verb
@@ -51,12 +52,12 @@ func clauses(permissions []permission) []clause {
 		if !g.key.all {
 			names = " named " + quoted(g.values)
 		}
-		return places{g.key.verbs, names}, g.key.place
+		return places{g.key.verbs, names, g.key.place.url != ""}, g.key.place
 	})
 	var list []clause
 	for _, g := range byNames {
 		for part := range slices.Chunk(g.values, listed) {
-			list = append(list, clauseOf(g.key.verbs, part, g.key.names))
+			list = append(list, clauseOf(g.key.verbs, part, g.key.names, g.key.path))
 		}
 	}
 	return list
@@ -98,12 +99,11 @@ func verbsOf(list []string) verbs {
 	return v
 }
 
-func clauseOf(v verbs, places []place, names string) clause {
-	c := clause{rank: allowed}
+func clauseOf(v verbs, places []place, names string, path bool) clause {
+	c := clause{rank: allowed, path: path}
 	texts := make([]string, len(places))
 	for i, p := range places {
 		texts[i] = p.String()
-		c.path = c.path || p.url != ""
 		if v.leads || p.leads() {
 			c.rank = dangerous
 		}

@@ -18,6 +18,13 @@ type Holders struct {
 	// Namespace is that of a RoleBinding; empty for a ClusterRoleBinding.
 	Namespace string
 	Subjects  []rbacv1.Subject
+	// Unclear: there may be others that could not be read.
+	Unclear bool
+}
+
+// Dangling says that a binding is of a role that does not exist.
+func (r *Report) Dangling(kind, name string) {
+	r.say(allowed, "gives %s %s, which does not exist: whoever creates it decides what this allows", word(kind), path("", name))
 }
 
 // Role says what a role that had the rules before and has those after allows now and did
@@ -88,7 +95,12 @@ func (r *Report) right(begin string, c clause, h Holders) {
 	if begin == noLongerAllows {
 		k = named
 	}
-	if len(h.Subjects) == 0 {
+	switch {
+	case len(h.Subjects) > 0:
+	case h.Unclear:
+		r.say(k, "%s%s to whom it is bound, which is not known", begin, c.text)
+		return
+	default:
 		r.say(k, "%s%s to nobody: nothing binds it", begin, c.text)
 		return
 	}

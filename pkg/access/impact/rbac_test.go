@@ -95,9 +95,22 @@ func TestRole(t *testing.T) {
 				`no longer allows get on path /healthz/* in the whole cluster to group "dev"`,
 			),
 		},
+		"paths beside resources with the same verbs": {
+			nil, []rbacv1.PolicyRule{rule(list("get"), core, list("pods")), {Verbs: list("get"), NonResourceURLs: list("*")}},
+			[]Holders{inProd[0], everywhere[0]},
+			list(
+				`newly allows get on path * in the whole cluster to group "dev"`,
+				`newly allows get on pods in namespace "prod" to group "dev"`,
+				`newly allows get on pods in the whole cluster to group "dev"`,
+			),
+		},
 		"nobody": {
 			nil, []rbacv1.PolicyRule{rule(list("get"), core, list("pods"))}, nil,
 			list(`newly allows get on pods to nobody: nothing binds it`),
+		},
+		"nobody knows": {
+			nil, []rbacv1.PolicyRule{rule(list("get"), core, list("pods"))}, []Holders{{Unclear: true}},
+			list(`newly allows get on pods to whom it is bound, which is not known`),
 		},
 		"several holders": {
 			nil, []rbacv1.PolicyRule{rule(list("get"), core, list("pods"))},
@@ -137,6 +150,13 @@ func TestBinding(t *testing.T) {
 		r.Binding(c.namespace, rules, c.before, c.after)
 		equal(t, name, r.Impact().Affected, c.want)
 	}
+}
+
+func TestDangling(t *testing.T) {
+	t.Parallel()
+	var r Report
+	r.Dangling("ClusterRole", "later")
+	equal(t, "dangling", r.Impact().Affected, list(`gives ClusterRole "later", which does not exist: whoever creates it decides what this allows`))
 }
 
 // Rules of any size take little time and memory; where they are too many, it says so.

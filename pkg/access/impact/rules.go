@@ -8,8 +8,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 )
 
-// Bounds of the comparison of rules. The largest role that Kubernetes comes with has some
-// 2,000 permissions and 1,000 words.
+// Bounds of the comparison of rules. The largest role that Kubernetes 1.37 comes with (admin)
+// has 426 permissions and 251 words.
 const (
 	// maxPermissions is how many single permissions rules may have.
 	maxPermissions = 20_000

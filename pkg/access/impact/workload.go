@@ -20,7 +20,7 @@ type Fate uint8
 const (
 	// Deleted: they go with the workload.
 	Deleted Fate = iota
-	// Orphaned: they stay, and nothing starts them again.
+	// Orphaned: they stay, and the workload no longer keeps them.
 	Orphaned
 	// Replaced: they are deleted, and others take their places.
 	Replaced
@@ -30,7 +30,7 @@ const (
 func (r *Report) Pods(w Workload, f Fate, pods []string) {
 	format := map[Fate]string{
 		Deleted:  "deletes pods %[2]s of %[1]s",
-		Orphaned: "leaves pods %[2]s of %[1]s, which nothing starts again",
+		Orphaned: "leaves pods %[2]s of %[1]s as they are, without it",
 		Replaced: "replaces pods %[2]s of %[1]s",
 	}[f]
 	for part := range slices.Chunk(slices.Sorted(slices.Values(pods)), listed) {
