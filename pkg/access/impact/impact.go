@@ -173,9 +173,9 @@ func bound(sorted []sentence) []string {
 	}
 	switch {
 	case forGood > 0:
-		shown = append(shown, fmt.Sprintf("%s%d more of these, and %d other sentences that are not shown", Irreversible, forGood, more-forGood))
+		shown = append(shown, fmt.Sprintf("%s%d more of these, and %d other sentences%s", Irreversible, forGood, more-forGood, notShown))
 	case more > 0:
-		shown = append(shown, fmt.Sprintf("and %d more sentences that are not shown; none of them is about what cannot be undone", more))
+		shown = append(shown, fmt.Sprintf("and %d more sentences, none of them about what cannot be undone%s", more, notShown))
 	}
 	return shown
 }
@@ -190,7 +190,20 @@ func cut(s string) string {
 	for !utf8.RuneStart(s[end]) {
 		end--
 	}
-	return fmt.Sprintf("%s … (%d bytes more)", s[:end], len(s)-end)
+	return fmt.Sprintf("%s … (%d%s", s[:end], len(s)-end, bytesMore)
+}
+
+// Ends of what stands for what was cut.
+const (
+	notShown  = ", are not shown"
+	bytesMore = " bytes more)"
+)
+
+// Cut says whether sentences, as an Impact has them, are not all that there is.
+func Cut(affected []string) bool {
+	return slices.ContainsFunc(affected, func(s string) bool {
+		return strings.HasSuffix(s, notShown) || strings.HasSuffix(s, bytesMore)
+	})
 }
 
 // statefuls are resources whose loss cannot be undone by applying a manifest again, in the

@@ -123,6 +123,9 @@ func TestBounds(t *testing.T) {
 		return r
 	}
 	full := claims(MaxSentences).Impact()
+	if Cut(full.Affected) {
+		t.Error("what just fits is said to be cut")
+	}
 	if len(full.Affected) != MaxSentences || !strings.Contains(full.Affected[MaxSentences-1], `"a/c063"`) {
 		t.Errorf("%d sentences, the last: %s", len(full.Affected), full.Affected[len(full.Affected)-1])
 	}
@@ -133,10 +136,13 @@ func TestBounds(t *testing.T) {
 		r.Unclear(fmt.Sprintf("thing %d", i), "why")
 	}
 	got := r.Impact()
+	if !Cut(got.Affected) {
+		t.Error("it is not said to be cut")
+	}
 	if len(got.Affected) != MaxSentences {
 		t.Errorf("%d sentences, want %d", len(got.Affected), MaxSentences)
 	}
-	if last := got.Affected[len(got.Affected)-1]; last != "cannot be undone: 45 more of these, and 2 other sentences that are not shown" {
+	if last := got.Affected[len(got.Affected)-1]; last != "cannot be undone: 45 more of these, and 2 other sentences, are not shown" {
 		t.Errorf("the last sentence: %s", last)
 	}
 	if s := got.Affected[55]; s != "not known: thing 0; why" {
@@ -148,7 +154,10 @@ func TestBounds(t *testing.T) {
 		r.Deletes("things.example.com", []string{fmt.Sprint("x", i)})
 	}
 	less := r.Impact()
-	if last := less.Affected[len(less.Affected)-1]; last != "and 7 more sentences that are not shown; none of them is about what cannot be undone" {
+	if !Cut(less.Affected) {
+		t.Error("what was cut harmlessly is not said to be cut")
+	}
+	if last := less.Affected[len(less.Affected)-1]; last != "and 7 more sentences, none of them about what cannot be undone, are not shown" {
 		t.Errorf("the last sentence: %s", last)
 	}
 	r.Deletes("things.example.com", []string{"y"})
@@ -166,6 +175,9 @@ func TestLongSentence(t *testing.T) {
 		got := r.Impact().Affected[0]
 		whole := `deletes things "` + long + `"`
 		begin, _, _ := strings.Cut(got, " …")
+		if cut := Cut([]string{got}); cut != (got != whole) {
+			t.Errorf("%d: said to be cut: %t", n, cut)
+		}
 		switch {
 		case len(got) > MaxSentence || !utf8.ValidString(got):
 			t.Errorf("%d: %d bytes, valid %t", n, len(got), utf8.ValidString(got))
