@@ -52,6 +52,12 @@ func TestRole(t *testing.T) {
 			[]rbacv1.PolicyRule{rule(list("get"), core, list("configmaps"))}, inProd,
 			list(`newly allows get on configmaps in namespace "prod" to group "dev"`),
 		},
+		// RBAC takes an empty name for a request without one, not for all.
+		"all where the empty name was": {
+			[]rbacv1.PolicyRule{rule(list("list"), core, list("configmaps"), "")},
+			[]rbacv1.PolicyRule{rule(list("list"), core, list("configmaps"))}, inProd,
+			list(`newly allows list on configmaps in namespace "prod" to group "dev"`),
+		},
 		"a star where all was listed": {
 			[]rbacv1.PolicyRule{read}, []rbacv1.PolicyRule{read, rule(star, star, star)}, everywhere,
 			list(`newly allows everything (*) on every resource in the whole cluster to group "dev"`),
