@@ -54,7 +54,8 @@ func (c *serveConfig) assemble(ctx context.Context, mgr manager.Manager, log *sl
 	if err := errors.Join(kube.Index(ctx, mgr.GetFieldIndexer()), kube.NewReviews(book.ledger, facts).SetupWithManager(mgr)); err != nil {
 		return nil, err
 	}
-	runnables := []manager.Runnable{server, book.ledger, book.leader, loader, statuses, health(c.healthListen, c.listen, decider)}
+	activity := kube.NewActivity(kube.ActivityConfig{Client: mgr.GetClient(), Log: log})
+	runnables := []manager.Runnable{server, book.ledger, book.leader, loader, statuses, activity, health(c.healthListen, c.listen, decider)}
 	var traces *admission.Traces
 	if c.trustTraces {
 		var prober manager.Runnable
@@ -63,7 +64,7 @@ func (c *serveConfig) assemble(ctx context.Context, mgr manager.Manager, log *sl
 		}
 		runnables = append(runnables, prober)
 	}
-	hooks := &hooks{config: c, mgr: mgr, log: log, decider: decider, book: book, net: watched, traces: traces}
+	hooks := &hooks{config: c, mgr: mgr, log: log, decider: decider, book: book, net: watched, traces: traces, saw: activity.Saw}
 	return runnables, hooks.register(server, cluster)
 }
 
@@ -76,6 +77,8 @@ type hooks struct {
 	book    *book
 	net     *agent.Net
 	traces  *admission.Traces
+	// saw is told which Agent has made a request.
+	saw func(agent string)
 }
 
 func (h *hooks) register(server webhook.Server, cluster string) error {
@@ -90,7 +93,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 	requests := lookUp(h.mgr.GetAPIReader())
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(admission.GuardConfig{
-			Engine: h.decider, Objects: h.book.objects, Hold: holder,
+			Engine: h.decider, Objects: h.book.objects, Hold: holder, Saw: h.saw,
 			Namespaces: kube.Namespaces{Cached: h.mgr.GetClient(), Live: h.mgr.GetAPIReader()},
 		})},
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
