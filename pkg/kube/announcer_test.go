@@ -25,7 +25,7 @@ import (
 
 var happened = time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
 
-func held(change func(*v1alpha1.AccessRequest)) *v1alpha1.AccessRequest {
+func heldRequest(change func(*v1alpha1.AccessRequest)) *v1alpha1.AccessRequest {
 	r := &v1alpha1.AccessRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: "key-1", UID: "u", CreationTimestamp: metav1.Time{Time: happened}},
 		Spec: v1alpha1.AccessRequestSpec{
@@ -67,17 +67,17 @@ func TestWords(t *testing.T) {
 		{notice.Revoked, "HoldfastRevoked", "The approval of bot's request to update configmaps settings in prod was revoked by jim (AccessRequest key-1)"},
 		{notice.Voided, "HoldfastVoided", "Review d of bot's request to update configmaps settings in prod is void, and does not count any more (AccessRequest key-1)"},
 	} {
-		reason, note := words(held(nil), notice.Notice{Occasion: test.occasion, Review: "d"})
+		reason, note := words(heldRequest(nil), notice.Notice{Occasion: test.occasion, Review: "d"})
 		if reason != test.reason || note != test.note {
 			t.Errorf("%s: %s %q, want %s %q", test.occasion, reason, note, test.reason, test.note)
 		}
 	}
-	taken := held(func(r *v1alpha1.AccessRequest) { r.Status.Reviews = r.Status.Reviews[:2] })
+	taken := heldRequest(func(r *v1alpha1.AccessRequest) { r.Status.Reviews = r.Status.Reviews[:2] })
 	const want = "The approval of bot's request to update configmaps settings in prod was revoked (AccessRequest key-1)"
 	if _, note := words(taken, notice.Notice{Occasion: notice.Revoked}); note != want {
 		t.Errorf("%q, want %q", note, want)
 	}
-	long := held(func(r *v1alpha1.AccessRequest) { r.Spec.Agent = strings.Repeat("é", 600) })
+	long := heldRequest(func(r *v1alpha1.AccessRequest) { r.Spec.Agent = strings.Repeat("é", 600) })
 	if _, note := words(long, notice.Notice{Occasion: notice.Pending}); note != strings.Repeat("é", 512) {
 		t.Errorf("a long note is %q", note)
 	}
@@ -141,7 +141,7 @@ func TestConcerned(t *testing.T) {
 		{"several groups", func(r *v1alpha1.AccessRequest) { r.Spec.Access.APIGroups = []string{"a", "b"} }, nil},
 		{"asked ahead", func(r *v1alpha1.AccessRequest) { r.Spec.Origin = v1alpha1.Asked }, nil},
 	} {
-		r := held(test.change)
+		r := heldRequest(test.change)
 		a, _ := newAnnouncerTest(t, r, happened)
 		got, err := a.concerned(t.Context(), r)
 		if err != nil || !reflect.DeepEqual(got, test.want) {
@@ -154,7 +154,7 @@ func TestConcerned(t *testing.T) {
 // and with nothing of the change or of what reviewers wrote.
 func TestAnnounce(t *testing.T) {
 	t.Parallel()
-	r := held(nil)
+	r := heldRequest(nil)
 	a, c := newAnnouncerTest(t, r, happened.Add(announceWithin))
 	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(r)}
 	for range 2 {
@@ -208,7 +208,7 @@ func TestAnnounce(t *testing.T) {
 		t.Errorf("%d Events of a denial, want 2", denied)
 	}
 
-	late, empty := newAnnouncerTest(t, held(nil), happened.Add(announceWithin+time.Second))
+	late, empty := newAnnouncerTest(t, heldRequest(nil), happened.Add(announceWithin+time.Second))
 	if _, err := late.Reconcile(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
