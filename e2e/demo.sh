@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job in a minute: an agent that is cluster-admin is stopped from deleting a
-# namespace, a person is not; what needs approval waits for it; and the story is in Postgres. Every command is printed before
-# it runs. Exits 0 only when every step came out as it says. KEEP=1 leaves it all running.
+# namespace; then it has to wait until a person has seen what would die with it, and has
+# approved exactly that; and the story is in Postgres. Every command is printed before it runs. Exits 0 only when every step came out as it says. KEEP=1 leaves it all running.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -61,18 +61,30 @@ passes "$human apply -f manifests/policies/examples/no-namespace-deletes.yaml"
 passes "$human wait --for=condition=Compiled agentpolicy/no-namespace-deletes"
 passes "$human create namespace prod"
 
-step "The agent does its work: it reads, and creates a Deployment"
+step "The agent does its work: it reads, and creates what it is asked for"
 passes "$agent get namespaces"
-passes "$agent -n prod create deployment web --image=registry.example.com/web:1.0"
+passes "$agent -n prod create deployment web --image=registry.example.com/web:1.0 --replicas=2"
+passes "$agent -n prod create secret generic database --from-literal=password=hunter2"
+cat >"$dir/orders.yaml" <<MANIFEST
+{apiVersion: v1, kind: PersistentVolume, metadata: {name: orders},
+ spec: {capacity: {storage: 20Gi}, accessModes: [ReadWriteOnce], persistentVolumeReclaimPolicy: Delete,
+        csi: {driver: disks.example.com, volumeHandle: disk-1}, claimRef: {namespace: prod, name: orders}}}
+---
+{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: orders, namespace: prod},
+ spec: {accessModes: [ReadWriteOnce], storageClassName: "", volumeName: orders, resources: {requests: {storage: 20Gi}}}}
+MANIFEST
+passes "$agent apply -f $dir/orders.yaml"
+passes "$human -n prod wait --for=jsonpath={.status.phase}=Bound --timeout=30s pvc/orders"
 
 step "The agent tries to delete the namespace"
 refused "rule no-namespace-deletes/deny-delete" "$agent delete namespace prod"
 
-step "What needs a second pair of eyes waits for it, in the agent's own command"
-passes "$human apply -f manifests/policies/examples/hold-deployment-deletes.yaml"
-passes "$human wait --for=condition=Compiled agentpolicy/hold-deployment-deletes"
-printf '%s\n' "${dim}\$ $agent -n prod delete deployment web &${plain}"
-eval "$agent -n prod delete deployment web" >"$dir/held.log" 2>&1 &
+step "A second pair of eyes instead: now the agent's own command waits"
+passes "$human delete agentpolicy no-namespace-deletes"
+passes "$human apply -f manifests/policies/examples/hold-namespace-deletes.yaml"
+passes "$human wait --for=condition=Compiled agentpolicy/hold-namespace-deletes"
+printf '%s\n' "${dim}\$ $agent delete namespace prod &${plain}"
+eval "$agent delete namespace prod" >"$dir/held.log" 2>&1 &
 held=$!
 for _ in $(seq 100); do
   request=$(eval "$human get accessrequests -o jsonpath='{.items[*].metadata.name}'")
@@ -80,26 +92,39 @@ for _ in $(seq 100); do
   sleep 0.1
 done
 [ -n "$request" ] || fail "the delete was not held: $(cat "$dir/held.log")"
-passes "kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER_KUBECONFIG describe $request"
+holdfast="kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER_KUBECONFIG"
+passes "kubectl holdfast --kubeconfig \$HOLDFAST_AGENT_KUBECONFIG reason $request 'the project is over'"
+passes "$holdfast describe $request"
+case $said in *'prod/orders'*data*) ;; *) fail "the approver is not told that data would be lost" ;; esac
 kill -0 $held 2>/dev/null || fail "the agent's command did not wait: $(cat "$dir/held.log")"
-passes "kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER_KUBECONFIG approve $request"
+passes "$holdfast approve $request -m 'the data is archived'"
 wait $held || fail "approved, and still refused: $(cat "$dir/held.log")"
 cat "$dir/held.log"
 printf '%s\n' "${green}✓ the agent's command waited, and went through once a person had approved${plain}"
 
-step "A person deletes the namespace"
-passes "$human delete namespace prod"
-
 step "The agent's story, from Postgres"
 query="SELECT to_char(time, 'HH24:MI:SS') AS time, verb, object, decision, array_to_string(rules, ', ') AS rule, response_code AS code
   FROM agent_activity
-  WHERE username = 'system:serviceaccount:agents:bot' AND object ~ 'prod|^namespaces'
+  WHERE username = 'system:serviceaccount:agents:bot' AND object ~ 'prod' AND verb <> 'get'
   ORDER BY agent_activity.time"
 for _ in $(seq 100); do # the API server sends its audit events once a second
-  psql "$DATABASE_URL" -Atc "$query" 2>/dev/null | grep -q 'Deny|no-namespace-deletes/deny-delete|403' && break
+  psql "$DATABASE_URL" -Atc "$query" 2>/dev/null | grep -q 'Allow|hold-namespace-deletes/hold-delete|200' && break
   sleep 0.1
 done
 passes "psql \"\$DATABASE_URL\" -c \"$query\""
 case $said in *"Deny"*"no-namespace-deletes/deny-delete"*"403"*) ;; *) fail "the denial is not in the story" ;; esac
 case $said in *"create"*"deployments"*"Allow"*"201"*) ;; *) fail "the Deployment is not in the story" ;; esac
-printf '\n%s\n' "${green}✓ The agent was stopped, the person was not, and the story is told.${plain}"
+
+step "The story of the approval: request, review, and what came of it"
+query="SELECT to_char(time, 'HH24:MI:SS.MS') AS time, split_part(username, ':', -1) AS who, what, left(detail, 72) AS detail
+  FROM access_request_history WHERE access_request = '$request' ORDER BY access_request_history.time"
+for _ in $(seq 100); do
+  psql "$DATABASE_URL" -Atc "$query" 2>/dev/null | grep -q '|Used|' && break
+  sleep 0.1
+done
+passes "psql \"\$DATABASE_URL\" -c \"$query\""
+for what in Pending "review: Approve" Approved "let pass" Redeemed Used; do
+  case $said in *"| $what "*) ;; *) fail "'$what' is not in the story" ;; esac
+done
+case $said in *hunter2*) fail "a Secret's value is in the story" ;; esac
+printf '\n%s\n' "${green}✓ The agent was stopped, then waited for a person, and the story is told.${plain}"

@@ -11,7 +11,9 @@ FROM (
             d.access_request,
             e.username,
             CASE d.decision WHEN 'Allow' THEN 'let pass' WHEN 'Hold' THEN 'held' ELSE 'refused' END AS what,
-            concat_ws(' ', e.verb, concat_ws('/', nullif(e.namespace, ''), e.resource, nullif(e.name, ''), nullif(e.subresource, '')),
+            concat_ws(' ', e.verb, concat_ws('/',
+                -- A Namespace object is said to be in itself.
+                CASE WHEN e.resource <> 'namespaces' THEN nullif(e.namespace, '') END, e.resource, nullif(e.name, ''), nullif(e.subresource, '')),
                 '->', e.response_code) AS detail,
             e.api_server,
             e.audit_id
