@@ -46,7 +46,7 @@ func TestOneEffect(t *testing.T) {
 			"ManyAtOnce": manyAtOnce, "UnscheduledPod": unscheduledPod, "ConflictingPatch": conflictingPatch,
 			"QuotaGivesBack": quotaGivesBack, "Recreated": recreated, "RidingAlong": ridingAlong,
 			"AnotherIdentity": anotherIdentity, "Revoked": revoked, "Collection": collection,
-			"FailedUpdateGivesBack": failedUpdateGivesBack, "LargeCollection": largeCollection, "ForgedTrace": forgedTrace,
+			"FailedUpdateGivesBack": failedUpdateGivesBack, "LargeCollection": largeCollection, "Stricter": stricter, "ForgedTrace": forgedTrace,
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); run(t, c) })
 		}
@@ -631,4 +631,42 @@ func TestUntrustedTraces(t *testing.T) {
 			t.Errorf("error %v, want one that says why it cannot wait", err)
 		}
 	})
+}
+
+// stricter: an approval by rules that ask for more by now is none.
+func stricter(t *testing.T, c *cluster) {
+	ns := c.namespace(t)
+	const policy = `
+  agents: ["*"]
+  rules:
+  - name: hold
+    match: {verbs: [create], apiGroups: ["apps"], resources: [deployments], namespaces: ["%s"]}
+    action: Hold
+    wait: 0s
+    required: %d
+`
+	c.policy(t, "grows", fmt.Sprintf(policy, ns, 1))
+	manifest := func() error {
+		r := c.kubectl(t, agent, "-n", ns, "create", "deployment", "web", "--image=registry.example.com/web")
+		if r.code == 0 {
+			return nil
+		}
+		return errors.New(r.err)
+	}
+	first := c.held(t, manifest)
+	if err := approval(t.Context(), c.objects(t, approver), first); err != nil {
+		t.Fatal(err)
+	}
+	c.policy(t, "grows", fmt.Sprintf(policy, ns, 2))
+	eventually(t, 20*time.Second, "the stricter rule is in force", func() error {
+		second := requestIn(manifest())
+		if second == "" {
+			t.Fatal("it passes on one approval, and two are asked for")
+		}
+		if second == first {
+			return errors.New("the approval by the old rule is asked about")
+		}
+		return nil
+	})
+	c.phase(t, first, "Expired")
 }

@@ -40,6 +40,7 @@ func TestHold(t *testing.T) {
 		{"ChangedAfterApproval", changedAfterApproval},
 		{"OneEffect", oneEffect},
 		{"CannotWait", cannotWait},
+		{"SuspendedWhileWaiting", suspendedWhileWaiting},
 		{"Ledger", ledgerIsGuarded},
 		{"Plugin", plugin},
 	} {
@@ -313,5 +314,27 @@ func ledgerIsGuarded(t *testing.T, c *cluster) {
 	}
 	if r := c.review(t, approver, "nothing-1", "Approve"); r.code == 0 || !strings.Contains(r.err, `there is no AccessRequest "nothing-1"`) {
 		t.Errorf("a review of nothing: exit %d %s", r.code, r.err)
+	}
+}
+
+// suspendedWhileWaiting: an approval does not release a call of an agent that has been stopped
+// meanwhile.
+func suspendedWhileWaiting(t *testing.T, c *cluster) {
+	c.policy(t, "holds", fmt.Sprintf(holdConfigMaps, 1, "2m"))
+	done := c.started(t, "create", "configmap", "stopped")
+	request := c.pendingRequest(t, "stopped")
+	suspend := func(on bool) {
+		c.must(t, admin, "patch", "agent", local.AgentName, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"suspended":%t}}`, on))
+	}
+	t.Cleanup(func() { suspend(false); time.Sleep(time.Second) })
+	suspend(true)
+	time.Sleep(time.Second) // a request that starts a second later is denied; this one has started before
+	c.approve(t, approver, request)
+	if r := <-done; r.code == 0 || !strings.Contains(r.err, "is suspended") {
+		t.Errorf("exit %d, want a refusal of the suspended agent: %s", r.code, r.err)
+	}
+	c.phase(t, request, "Approved")
+	if out := c.must(t, admin, "get", "configmap", "stopped", "--ignore-not-found"); out != "" {
+		t.Errorf("the change was made: %s", out)
 	}
 }

@@ -38,8 +38,10 @@ func newHolder(c *serveConfig, clusterUID string, b *book) (admission.Hold, erro
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	holder := hold.New(hold.Config{Ledger: b.ledger, Fingerprints: changes{hasher}, Impacts: impacts{b.impacts}, Metrics: counters})
-	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held, items []v1alpha1.Item) decision.Decision {
-		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, Items: items, TraceID: r.TraceID, Timeout: r.Timeout})
+	return func(ctx context.Context, d decision.Decision, h admission.Held) decision.Decision {
+		return holder.Decide(ctx, d, hold.Input{
+			Request: &h.Review.Request, Held: h.Terms, Items: h.Items, Again: h.Again, TraceID: h.Review.TraceID, Timeout: h.Review.Timeout,
+		})
 	}, nil
 }
 

@@ -199,6 +199,27 @@ func voided(copies []v1alpha1.ReviewCopy) bool {
 	return slices.ContainsFunc(copies, func(c v1alpha1.ReviewCopy) bool { return strings.HasPrefix(c.Refused, VoidedPrefix) })
 }
 
+// Meets says whether the approvals that r asks for are those that rules ask for now, or more:
+// a policy may have become stricter since r was opened.
+func Meets(r *v1alpha1.AccessRequest, rules []v1alpha1.HoldingRule) bool {
+	for i := range rules {
+		if !slices.ContainsFunc(r.Spec.Rules, func(had v1alpha1.HoldingRule) bool { return asStrict(&had, &rules[i]) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// asStrict says whether a rule asked for the same people as it does now, and as many.
+func asStrict(had, now *v1alpha1.HoldingRule) bool {
+	same := func(a, b []string) bool {
+		return len(a) == len(b) && !slices.ContainsFunc(a, func(s string) bool { return !slices.Contains(b, s) })
+	}
+	return had.Policy == now.Policy && had.Rule == now.Rule && had.Required >= now.Required &&
+		(now.AllowOwner || !had.AllowOwner) && (had.ReasonRequired || !now.ReasonRequired) &&
+		same(had.Approvers.Users, now.Approvers.Users) && same(had.Approvers.Groups, now.Approvers.Groups)
+}
+
 // Over is the phase to which a request that waits, or an approval, goes by itself: Withdrawn,
 // or Expired once its time is up. It is empty for all others.
 func Over(r *v1alpha1.AccessRequest, now time.Time) v1alpha1.Phase {

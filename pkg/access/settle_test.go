@@ -118,3 +118,39 @@ func TestRepeated(t *testing.T) {
 }
 
 func untraced(r *v1alpha1.AccessRequest, d *Draft) { r.Status.Redeemed.TraceID, d.TraceID = "", "" }
+
+func TestMeets(t *testing.T) {
+	t.Parallel()
+	had := rule("one", 2, "ops")
+	had.ReasonRequired = true
+	for name, test := range map[string]struct {
+		change func(*v1alpha1.HoldingRule)
+		want   bool
+	}{
+		"the same":          {func(*v1alpha1.HoldingRule) {}, true},
+		"fewer people":      {func(r *v1alpha1.HoldingRule) { r.Required = 1 }, true},
+		"no reason":         {func(r *v1alpha1.HoldingRule) { r.ReasonRequired = false }, true},
+		"the owner as well": {func(r *v1alpha1.HoldingRule) { r.AllowOwner = true }, true},
+		"another message":   {func(r *v1alpha1.HoldingRule) { r.Message = "x" }, true},
+		"more people":       {func(r *v1alpha1.HoldingRule) { r.Required = 3 }, false},
+		"other groups":      {func(r *v1alpha1.HoldingRule) { r.Approvers.Groups = []string{"sec"} }, false},
+		"one group more":    {func(r *v1alpha1.HoldingRule) { r.Approvers.Groups = []string{"ops", "sec"} }, false},
+		"other users":       {func(r *v1alpha1.HoldingRule) { r.Approvers.Users = nil }, false},
+		"another rule":      {func(r *v1alpha1.HoldingRule) { r.Rule = "two" }, false},
+		"another policy":    {func(r *v1alpha1.HoldingRule) { r.Policy = "q" }, false},
+	} {
+		now := *had.DeepCopy()
+		test.change(&now)
+		if got := Meets(pending(had), []v1alpha1.HoldingRule{now}); got != test.want {
+			t.Errorf("%s: %t, want %t", name, got, test.want)
+		}
+	}
+	if owner := had; !Meets(pending(had), nil) || Meets(pending(), []v1alpha1.HoldingRule{owner}) {
+		t.Error("no rules are met by any, and any by none")
+	}
+	allowed := had
+	allowed.AllowOwner = true
+	if Meets(pending(allowed), []v1alpha1.HoldingRule{had}) {
+		t.Error("the owner counted, and does no more")
+	}
+}

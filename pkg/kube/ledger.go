@@ -151,6 +151,11 @@ func (l *Ledger) live(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRe
 		if over := access.Over(r, now); over != "" {
 			return nil, ignoreConflict(l.update(ctx, r, access.End(r.Status, over, now)))
 		}
+		if !access.Meets(r, d.Spec.Rules) {
+			next := access.End(r.Status, v1alpha1.Expired, now)
+			next.Message = "the rules that hold this change ask for more by now; it is held anew"
+			return nil, ignoreConflict(l.update(ctx, r, next))
+		}
 		return r, nil
 	case v1alpha1.Denied:
 		if r.Status.ExpiresAt != nil && now.Before(r.Status.ExpiresAt.Time) {

@@ -102,7 +102,7 @@ func (g *guardJudge) collection(ctx context.Context, r *Review, d decision.Decis
 		// It has been created since, or deleted: the next call sees it.
 		return refuse(d, decision.ReasonNotHoldable, "the collection has changed while it was judged; try again")
 	}
-	out := g.Hold(ctx, r, worst, v.held, v.items)
+	out := g.Hold(ctx, worst, Held{Review: r, Terms: v.held, Items: v.items})
 	if out.Action == decision.Allow {
 		pass := passedCollection{held: map[types.UID]bool{}, accessRequest: out.AccessRequest}
 		for i := range v.items {

@@ -26,10 +26,21 @@ type Objects interface {
 	UID(ctx context.Context, r *decision.Request) (string, error)
 }
 
+// Held is a request that people have to approve.
+type Held struct {
+	Review *Review
+	// Terms are what it takes.
+	Terms *engine.Held
+	// Items are those of the whole collection, for a deletecollection; nil for anything else.
+	Items []v1alpha1.Item
+	// Again judges the request anew, after a wait in which an Agent may have been suspended
+	// or a policy changed. Nil for a collection, which may be another one by then.
+	Again func(ctx context.Context) (decision.Decision, *engine.Held)
+}
+
 // Hold finds out whether people have approved a held request, waiting for them a while, and
-// returns the decision that comes of it. items are those of the whole collection, for a
-// deletecollection; nil for anything else.
-type Hold func(ctx context.Context, r *Review, d decision.Decision, held *engine.Held, items []v1alpha1.Item) decision.Decision
+// returns the decision that comes of it.
+type Hold func(ctx context.Context, d decision.Decision, held Held) decision.Decision
 
 // GuardConfig is what the judge of agents needs to know. Engine is required.
 type GuardConfig struct {
@@ -69,10 +80,14 @@ func (g *guardJudge) judge(ctx context.Context, r *Review) decision.Decision {
 	if held == nil || g.Hold == nil {
 		return d
 	}
-	if err := g.target(ctx, r); err != nil {
+	targeted, err := g.target(ctx, r)
+	if err != nil {
 		return refuse(d, decision.ReasonInternal, "the object that it is about could not be looked up")
 	}
-	return g.Hold(ctx, r, d, held, nil)
+	return g.Hold(ctx, d, Held{
+		Review: targeted, Terms: held,
+		Again: func(ctx context.Context) (decision.Decision, *engine.Held) { return g.decide(ctx, &r.Request) },
+	})
 }
 
 func (g *guardJudge) decide(ctx context.Context, r *decision.Request) (decision.Decision, *engine.Held) {
@@ -86,22 +101,24 @@ func (g *guardJudge) decide(ctx context.Context, r *decision.Request) (decision.
 // errNoTarget: there is nothing of which the subresource could be.
 var errNoTarget = errors.New("no object")
 
-// target puts the UID of the object into a create on one of its subresources, such as an
-// eviction: an approval is for that object, and not for the next one of its name.
-func (g *guardJudge) target(ctx context.Context, r *Review) error {
+// target returns the review of a create on a subresource, such as an eviction, with the UID
+// of the object: an approval is for that object, and not for the next one of its name. Others
+// are returned as they are.
+func (g *guardJudge) target(ctx context.Context, r *Review) (*Review, error) {
 	q := &r.Request
 	if q.Verb != "create" || q.Subresource == "" || q.OldObject != nil || g.Objects == nil {
-		return nil
+		return r, nil
 	}
 	uid, err := g.Objects.UID(ctx, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if uid == "" {
-		return errNoTarget
+		return nil, errNoTarget
 	}
-	q.OldObject = map[string]any{"metadata": map[string]any{"uid": uid}}
-	return nil
+	targeted := *r
+	targeted.Request.OldObject = map[string]any{"metadata": map[string]any{"uid": uid}}
+	return &targeted, nil
 }
 
 // refuse turns a decision into a denial that says why it could not be anything else.

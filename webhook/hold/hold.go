@@ -100,6 +100,9 @@ type Input struct {
 	// Items are those of the whole collection that a deletecollection is about; nil for
 	// anything else. The one that this call is about is among them.
 	Items []v1alpha1.Item
+	// Again judges the request anew after a wait. Nil: it is not let pass after a wait, and
+	// its client is told to come back at once.
+	Again func(ctx context.Context) (decision.Decision, *engine.Held)
 	// TraceID of the API request; empty where it cannot be trusted.
 	TraceID string
 	// Timeout is how long the API server waits for the answer.
@@ -123,7 +126,7 @@ func (h *Holder) decide(ctx context.Context, d decision.Decision, in Input) deci
 		return stop(d, decision.Deny, decision.ReasonInternal, "the change could not be fingerprinted")
 	}
 	draft := h.draft(in, fingerprint)
-	waited := time.Duration(0)
+	waited := false
 	for range maxAttempt {
 		r, err := h.Ledger.Claim(ctx, draft)
 		if errors.Is(err, access.ErrTooManyPending) {
@@ -133,29 +136,56 @@ func (h *Holder) decide(ctx context.Context, d decision.Decision, in Input) deci
 			return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval could not be kept")
 		}
 		d.AccessRequest = r.Name
-		switch r.Status.Phase {
-		case v1alpha1.Approved:
-			err := h.Ledger.Redeem(ctx, r, v1alpha1.Redemption{
-				DecisionID: d.ID, TraceID: in.TraceID, ResourceVersion: draft.ResourceVersion, Time: metav1.MicroTime{Time: h.Now()},
-			})
-			if errors.Is(err, access.ErrConflict) {
-				continue
-			}
-			if err != nil {
-				return stop(d, decision.Deny, decision.ReasonInternal, "the approval could not be redeemed")
-			}
-			failpoint("redeemed")
-			return pass(d)
-		case v1alpha1.Redeemed: // by this very API request, which the API server judges again
-			return pass(d)
-		case v1alpha1.Denied:
-			return stop(d, decision.Deny, decision.ReasonReviewDenied, denial(r))
+		if r.Status.Phase == v1alpha1.Approved && waited && in.Again == nil {
+			return comeBack(d)
 		}
-		if waited > 0 || !h.wait(ctx, r, in, &waited) {
+		if out, done := h.conclude(ctx, d, r, draft); done {
+			return out
+		}
+		if r.Status.Phase != v1alpha1.Pending {
+			continue // somebody else was faster with the approval
+		}
+		if waited || !h.wait(ctx, r, in) {
 			return pending(d, r, in, waited)
 		}
+		waited = true
+		if in.Again == nil {
+			continue
+		}
+		again, held := in.Again(ctx)
+		if held == nil { // people need not be asked any more, or have no say
+			again.AccessRequest = r.Name
+			return again
+		}
+		again.AccessRequest = r.Name
+		d, in.Held, draft.Spec.Rules = again, held, held.Rules
 	}
 	return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval kept changing")
+}
+
+// conclude is what an AccessRequest has come to; done is false where it still waits, or was
+// changed by somebody else.
+func (h *Holder) conclude(ctx context.Context, d decision.Decision, r *v1alpha1.AccessRequest, draft *access.Draft) (out decision.Decision, done bool) {
+	switch r.Status.Phase {
+	case v1alpha1.Approved:
+		err := h.Ledger.Redeem(ctx, r, v1alpha1.Redemption{
+			DecisionID: d.ID, TraceID: draft.TraceID, ResourceVersion: draft.ResourceVersion, Time: metav1.MicroTime{Time: h.Now()},
+		})
+		if errors.Is(err, access.ErrConflict) {
+			return d, false
+		}
+		if err != nil {
+			return stop(d, decision.Deny, decision.ReasonInternal, "the approval could not be redeemed"), true
+		}
+		failpoint("redeemed")
+		return pass(d), true
+	case v1alpha1.Redeemed: // by this very API request, which the API server judges again
+		return pass(d), true
+	case v1alpha1.Denied:
+		return stop(d, decision.Deny, decision.ReasonReviewDenied, denial(r)), true
+	default:
+		return d, false
+	}
 }
 
 func (h *Holder) sum(in *Input) (string, error) {
@@ -196,8 +226,8 @@ func (h *Holder) draft(in Input, fingerprint string) *access.Draft {
 }
 
 // wait waits for a decision, if there is a place, and says whether it did.
-func (h *Holder) wait(ctx context.Context, r *v1alpha1.AccessRequest, in Input, waited *time.Duration) bool {
-	longest := min(inline, in.Held.Wait, in.Timeout-margin)
+func (h *Holder) wait(ctx context.Context, r *v1alpha1.AccessRequest, in Input) bool {
+	longest := inlineOf(in)
 	if longest <= 0 || !h.waiting.enter(in.Held.Agent) {
 		return false
 	}
@@ -207,8 +237,18 @@ func (h *Holder) wait(ctx context.Context, r *v1alpha1.AccessRequest, in Input, 
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	h.Ledger.Await(ctx, r)
-	*waited = longest
 	return true
+}
+
+// inlineOf is how long a call may wait.
+func inlineOf(in Input) time.Duration { return min(inline, in.Held.Wait, in.Timeout-margin) }
+
+// comeBack has the client try again at once: what it asked for was approved meanwhile, and has
+// to be looked at anew.
+func comeBack(d decision.Decision) decision.Decision {
+	d = stop(d, decision.Hold, decision.ReasonPending, "it has just been approved; the same command goes through now")
+	d.RetryAfter = time.Second
+	return d
 }
 
 // cannotWait says why a request cannot be held; empty where it can.
@@ -243,12 +283,16 @@ func stop(d decision.Decision, action decision.Action, reason decision.Reason, w
 
 // pending is the answer while nobody has decided: with a time to come back, where the rule
 // wants the agent's command to wait.
-func pending(d decision.Decision, r *v1alpha1.AccessRequest, in Input, waited time.Duration) decision.Decision {
+func pending(d decision.Decision, r *v1alpha1.AccessRequest, in Input, waited bool) decision.Decision {
 	d = stop(d, decision.Hold, decision.ReasonPending, fmt.Sprintf(
 		"it waits for approval: %s. Approvers: %s. To approve: kubectl holdfast approve %s. The same command goes through then",
 		strings.Join(access.Missing(r, r.Status.Reviews), "; "), whoApproves(r), r.Name))
 	if in.Held.Wait > 0 {
-		d.RetryAfter = min(max(in.Held.Wait/retries-waited, time.Second), maxRetry)
+		each := in.Held.Wait / retries
+		if waited {
+			each -= inlineOf(in)
+		}
+		d.RetryAfter = min(max(each, time.Second), maxRetry)
 	}
 	return d
 }

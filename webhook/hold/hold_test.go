@@ -77,29 +77,57 @@ func TestDecide(t *testing.T) {
 		retry   time.Duration
 		message string
 		awaited int
+		// again is what the rules say after a wait: the same, where it is not set.
+		again decision.Decision
+		// collection: there is no judging again.
+		collection bool
 	}{
 		"pending, at once":       {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
 		"pending, after waiting": {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, wait: 2 * time.Minute, action: decision.Hold, reason: decision.ReasonPending, retry: 2 * time.Second, message: waits, awaited: 1},
 		"approved while waiting": {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending, v1alpha1.Approved}, redeem: []error{nil}}, wait: time.Minute, action: decision.Allow, reason: decision.ReasonApproved, awaited: 1},
-		"approved":               {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{nil}}, action: decision.Allow, reason: decision.ReasonApproved},
-		"lost the race":          {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved, v1alpha1.Pending}, redeem: []error{access.ErrConflict}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
-		"the same API request":   {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Redeemed}}, action: decision.Allow, reason: decision.ReasonApproved},
-		"denied":                 {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Denied}}, action: decision.Deny, reason: decision.ReasonReviewDenied, message: "ann denied it: not today (decision ID, AccessRequest key-1)"},
-		"redeeming fails":        {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{broken}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the approval could not be redeemed (decision ID, AccessRequest key-1)"},
-		"conflicts without end":  {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval kept changing (decision ID, AccessRequest key-1)"},
-		"the ledger is away":     {ledger: faulty{claimErr: broken}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval could not be kept (decision ID)"},
-		"too many":               {ledger: faulty{claimErr: access.ErrTooManyPending}, action: decision.Deny, reason: decision.ReasonTooManyPending, message: "too many requests wait for people already (decision ID)"},
-		"no fingerprint":         {fail: broken, action: decision.Deny, reason: decision.ReasonInternal, message: "the change could not be fingerprinted (decision ID)"},
-		"dry run":                {request: decision.Request{DryRun: true}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would be held for approval; a dry run opens no request (decision ID)"},
-		"connect":                {request: decision.Request{Verb: "connect"}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would need approval, and a connection cannot wait for that (decision ID)"},
-		"deletecollection":       {request: decision.Request{Verb: "deletecollection"}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would need approval; delete the objects one by one (decision ID)"},
+		"suspended while waiting": {
+			ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending, v1alpha1.Approved}}, wait: time.Minute, awaited: 1,
+			again:  decision.Decision{ID: "ID", Action: decision.Deny, Reason: decision.ReasonSuspended, Message: "suspended (decision ID)"},
+			action: decision.Deny, reason: decision.ReasonSuspended, message: "suspended (decision ID)",
+		},
+		"allowed while waiting": {
+			ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, wait: time.Minute, awaited: 1,
+			again:  decision.Decision{ID: "ID", Action: decision.Allow, Reason: decision.ReasonNoPolicy},
+			action: decision.Allow, reason: decision.ReasonNoPolicy,
+		},
+		"a collection, approved while waiting": {
+			ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending, v1alpha1.Approved}}, wait: time.Minute, awaited: 1, collection: true,
+			action: decision.Hold, reason: decision.ReasonPending, retry: time.Second,
+			message: "it has just been approved; the same command goes through now (decision ID, AccessRequest key-1)",
+		},
+		"approved":              {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{nil}}, action: decision.Allow, reason: decision.ReasonApproved},
+		"lost the race":         {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved, v1alpha1.Pending}, redeem: []error{access.ErrConflict}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
+		"the same API request":  {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Redeemed}}, action: decision.Allow, reason: decision.ReasonApproved},
+		"denied":                {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Denied}}, action: decision.Deny, reason: decision.ReasonReviewDenied, message: "ann denied it: not today (decision ID, AccessRequest key-1)"},
+		"redeeming fails":       {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{broken}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the approval could not be redeemed (decision ID, AccessRequest key-1)"},
+		"conflicts without end": {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval kept changing (decision ID, AccessRequest key-1)"},
+		"the ledger is away":    {ledger: faulty{claimErr: broken}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval could not be kept (decision ID)"},
+		"too many":              {ledger: faulty{claimErr: access.ErrTooManyPending}, action: decision.Deny, reason: decision.ReasonTooManyPending, message: "too many requests wait for people already (decision ID)"},
+		"no fingerprint":        {fail: broken, action: decision.Deny, reason: decision.ReasonInternal, message: "the change could not be fingerprinted (decision ID)"},
+		"dry run":               {request: decision.Request{DryRun: true}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would be held for approval; a dry run opens no request (decision ID)"},
+		"connect":               {request: decision.Request{Verb: "connect"}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would need approval, and a connection cannot wait for that (decision ID)"},
+		"deletecollection":      {request: decision.Request{Verb: "deletecollection"}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would need approval; delete the objects one by one (decision ID)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ledger := test.ledger
 			h := New(Config{Ledger: &ledger, Fingerprints: plain{test.fail}})
-			d := h.Decide(context.Background(), decision.Decision{ID: "ID", Action: decision.Hold, Message: "agent bot may not x (decision ID)"},
-				Input{Request: &test.request, Held: &engine.Held{Wait: test.wait}, Timeout: 15 * time.Second})
+			first, terms := decision.Decision{ID: "ID", Action: decision.Hold, Message: "agent bot may not x (decision ID)"}, &engine.Held{Wait: test.wait}
+			in := Input{Request: &test.request, Held: terms, Timeout: 15 * time.Second}
+			if !test.collection {
+				in.Again = func(context.Context) (decision.Decision, *engine.Held) {
+					if test.again.ID != "" {
+						return test.again, nil
+					}
+					return first, terms
+				}
+			}
+			d := h.Decide(context.Background(), first, in)
 			if d.Action != test.action || d.Reason != test.reason || d.RetryAfter != test.retry || ledger.awaited != test.awaited {
 				t.Errorf("%s %s retry %s awaited %d, want %s %s %s %d", d.Action, d.Reason, d.RetryAfter, ledger.awaited, test.action, test.reason, test.retry, test.awaited)
 			}
