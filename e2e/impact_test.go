@@ -119,9 +119,13 @@ func (s *surveyor) object(t *testing.T, args ...string) map[string]any {
 // settled waits until the controllers have done what the manifests want.
 func (s *surveyor) settled(t *testing.T) {
 	t.Helper()
-	for _, claim := range []string{"gone", "kept", "data-db-1"} {
-		s.must(t, admin, "-n", "doomed", "wait", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s", "pvc/"+claim)
-	}
+	eventually(t, 60*time.Second, "the claims are bound", func() error {
+		phases := s.must(t, admin, "-n", "doomed", "get", "pvc", "-o", "jsonpath={.items[*].status.phase}")
+		if phases != "Bound Bound Bound Bound" {
+			return fmt.Errorf("phases %q", phases)
+		}
+		return nil
+	})
 	eventually(t, 60*time.Second, "the pods are there", func() error {
 		if n := len(s.podsOf(t, "app=web,pod-template-hash")) + len(s.podsOf(t, "app=db")) + len(s.podsOf(t, "batch.kubernetes.io/job-name=once")); n != 5 {
 			return fmt.Errorf("%d pods", n)

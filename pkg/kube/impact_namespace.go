@@ -139,8 +139,8 @@ func byName(r schema.GroupVersionResource) bool {
 	return impact.Stateful(r.GroupResource().String()) || !builtIn && r.Resource != "secrets"
 }
 
-// held is what a namespace has of one resource.
-type held struct {
+// contained is what a namespace has of one resource.
+type contained struct {
 	n     int64
 	all   bool
 	names []string
@@ -161,7 +161,7 @@ func (s *survey) namespace(ctx context.Context) {
 	if len(kinds.failed) > 0 {
 		s.report.Unclear("what is in namespace "+strconv.Quote(name)+" of API groups "+strings.Join(kinds.failed, ", "), "the API server did not say")
 	}
-	results := make([]held, len(kinds.resources))
+	results := make([]contained, len(kinds.resources))
 	var group errgroup.Group
 	group.SetLimit(impactLists)
 	for i, r := range kinds.resources {
@@ -195,21 +195,21 @@ func (s *survey) namespace(ctx context.Context) {
 }
 
 // holds finds out what a namespace has of a resource.
-func (s *survey) holds(ctx context.Context, r schema.GroupVersionResource, namespace string) held {
+func (s *survey) holds(ctx context.Context, r schema.GroupVersionResource, namespace string) contained {
 	at := listPath{group: r.Group, version: r.Version, resource: r.Resource, namespace: namespace}
 	if !byName(r) {
 		n, all, err := s.api.count(ctx, at)
-		return held{n: n, all: all, err: err}
+		return contained{n: n, all: all, err: err}
 	}
 	l, err := listOf[bareObject](ctx, s.api, at, asMetadata)
 	if err != nil {
-		return held{err: err}
+		return contained{err: err}
 	}
 	names := make([]string, 0, len(l.Items))
 	for _, o := range l.Items {
 		names = append(names, o.Metadata.Name)
 	}
-	return held{n: l.least(), all: l.complete(), names: names, more: l.extent}
+	return contained{n: l.least(), all: l.complete(), names: names, more: l.extent}
 }
 
 // definedBy is what a CustomResourceDefinition defines, with a version that is served.
