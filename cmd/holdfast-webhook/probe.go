@@ -47,13 +47,11 @@ func newTraces(ctx context.Context, mgr manager.Manager, log *slog.Logger) (*adm
 	traces := &admission.Traces{OwnUser: self.Status.UserInfo.Username}
 	return traces, everyReplica(func(ctx context.Context) error {
 		last := ""
-		for {
+		for ctx.Err() == nil {
 			before := traces.Probed()
 			err := probe(ctx, mgr.GetConfig(), mgr.GetClient())
 			now, wait := "trusted", probeEvery
 			switch {
-			case ctx.Err() != nil:
-				return nil
 			case traces.Probed() == before && !traces.Trusted():
 				now, wait = "the probe did not come back", probeSoon
 			case !traces.Trusted():
@@ -65,10 +63,10 @@ func newTraces(ctx context.Context, mgr manager.Manager, log *slog.Logger) (*adm
 			}
 			select {
 			case <-ctx.Done():
-				return nil
 			case <-time.After(wait):
 			}
 		}
+		return nil
 	}), nil
 }
 
