@@ -32,6 +32,18 @@ func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
+// traced is a transport under which requests have a trace ID of the client's.
+type traced struct {
+	http.RoundTripper
+	id string
+}
+
+func (r traced) RoundTrip(q *http.Request) (*http.Response, error) {
+	q = q.Clone(q.Context())
+	q.Header.Set("Traceparent", "00-"+r.id+"-b7ad6b7169203331-01")
+	return r.RoundTripper.RoundTrip(q)
+}
+
 // config is for a client of somebody that nothing slows down and that does not retry.
 func (c *cluster) config(t *testing.T, kubeconfig string) *rest.Config {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +46,7 @@ func TestOneEffect(t *testing.T) {
 			"ManyAtOnce": manyAtOnce, "UnscheduledPod": unscheduledPod, "ConflictingPatch": conflictingPatch,
 			"QuotaGivesBack": quotaGivesBack, "Recreated": recreated, "RidingAlong": ridingAlong,
 			"AnotherIdentity": anotherIdentity, "Revoked": revoked, "Collection": collection,
-			"FailedUpdateGivesBack": failedUpdateGivesBack, "LargeCollection": largeCollection,
+			"FailedUpdateGivesBack": failedUpdateGivesBack, "LargeCollection": largeCollection, "ForgedTrace": forgedTrace,
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); run(t, c) })
 		}
@@ -581,4 +582,53 @@ func conflictingPatch(t *testing.T, c *cluster) {
 	if err != nil || now.Data["a"] != "new" || now.Annotations["edit"] != "3" || calls != 4 {
 		t.Errorf("%v, %v after %d calls; want the change after three conflicts", now.Data, err, calls)
 	}
+}
+
+// sentUnder is the agent's create of a ConfigMap with a name of the API server's, under a
+// trace ID of the agent's own.
+func (c *cluster) sentUnder(t *testing.T, ns, trace string) error {
+	t.Helper()
+	config := c.config(t, c.kubeconfig(agent))
+	config.Wrap(func(rt http.RoundTripper) http.RoundTripper { return traced{rt, trace} })
+	_, err := clientset(t, config).CoreV1().ConfigMaps(ns).Create(t.Context(), generated(0), metav1.CreateOptions{})
+	return err
+}
+
+// forgedTrace: two requests under one trace ID, which their client chose, are two requests.
+func forgedTrace(t *testing.T, c *cluster) {
+	const trace = "0af7651916cd43dd8448eb211c80319c"
+	ns := c.namespace(t)
+	request := c.held(t, func() error { return c.sentUnder(t, ns, trace) })
+	if err := approval(t.Context(), c.objects(t, approver), request); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.sentUnder(t, ns, trace); err != nil {
+		t.Fatalf("on the approval: %v", err)
+	}
+	if second := c.held(t, func() error { return c.sentUnder(t, ns, trace) }); second == request {
+		t.Error("the second request is taken for the first")
+	}
+	if n := effects(t, c, ns)["0"]; n != 1 {
+		t.Errorf("%d objects of one approval", n)
+	}
+}
+
+// TestUntrustedTraces: without a tracing configuration the API server passes on the trace IDs
+// that clients send. Holdfast notices, and goes by what it can see.
+func TestUntrustedTraces(t *testing.T) {
+	c := up(t, func(config *local.Config) {
+		config.NoEvidence = true
+		config.APIServerArgs = []string{"--tracing-config-file="}
+	})
+	c.policy(t, "holds", holdEverything)
+	t.Run("ForgedTrace", func(t *testing.T) { forgedTrace(t, c) })
+	t.Run("UnscheduledPod", func(t *testing.T) { unscheduledPod(t, c) })
+	t.Run("Collection", func(t *testing.T) {
+		ns := c.namespace(t)
+		c.configMaps(t, ns, "c1")
+		err := c.impatient(t, agent).CoreV1().ConfigMaps(ns).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
+		if err == nil || !strings.Contains(err.Error(), "without the API server's tracing configuration") {
+			t.Errorf("error %v, want one that says why it cannot wait", err)
+		}
+	})
 }

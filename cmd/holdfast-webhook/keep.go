@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,8 +49,9 @@ type book struct {
 	leader  *kube.Leader
 }
 
-// ledger makes the ledger, and who keeps it in order.
-func (c *serveConfig) ledger(mgr manager.Manager, log *slog.Logger) (*book, error) {
+// ledger makes the ledger, and who keeps it in order: the leader, which also does the other
+// tasks.
+func (c *serveConfig) ledger(mgr manager.Manager, log *slog.Logger, others ...func(context.Context) error) (*book, error) {
 	if err := c.keep.validate(); err != nil {
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func (c *serveConfig) ledger(mgr manager.Manager, log *slog.Logger) (*book, erro
 		MaxPending: c.keep.maxPending, MaxPendingAgent: c.keep.maxPendingAgent, Metrics: counters,
 	})
 	keeper := kube.NewKeeper(kube.KeeperConfig{Ledger: ledger, Log: log, SettleAfter: c.keep.settleAfter, Retention: c.keep.retention})
-	leader, err := kube.NewLeader(mgr.GetConfig(), engine.Namespace, "holdfast-webhook", log, keeper.Run)
+	leader, err := kube.NewLeader(mgr.GetConfig(), engine.Namespace, "holdfast-webhook", log, append(others, keeper.Run)...)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,8 @@ func renderCommand() *cobra.Command {
 Agents, admission, authorization, tracing and audit configuration. Put the files into the
 folder named by --dir on every control-plane host (with --out there, or by moving each file
 into place: a file that is half copied counts as no registration, and agents pass), and add
-the printed flags. Render again
+the printed flags. Apply flowcontrol.yaml with kubectl, after manifests/flowcontrol: it puts the
+agents on a priority level of their own. Render again
 whenever an Agent gets a subject that the net does not cover; the API server reads the
 static registrations again by itself.`,
 		Args: cobra.NoArgs,

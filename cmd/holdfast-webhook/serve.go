@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
@@ -46,6 +47,7 @@ type serveConfig struct {
 	trustTraces    bool
 	logFormat      string
 	keep           keepConfig
+	notify         notifyConfig
 }
 
 func serveCommand() *cobra.Command {
@@ -67,9 +69,10 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&c.collectorName, "collector-name", "holdfast-collector", "common name of the collector's client certificate: it may tell what it has seen in the audit stream, and nothing else")
 	f.StringVar(&c.netFile, "net-file", "", "net.yaml as rendered for the API server: lets statuses and warnings say which Agents are outside")
 	f.StringVar(&c.keyFingerprint, "fingerprint-key-file", "", "at least 32 random bytes, the same for all replicas, that changes are fingerprinted with; made where it does not exist")
-	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request")
+	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request; it is probed, and not believed before")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	c.keep.add(f)
+	c.notify.flags(f)
 	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "fingerprint-key-file"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -106,11 +109,15 @@ func serve(ctx context.Context, c serveConfig) error {
 	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
 		return fmt.Errorf("watch namespaces: %w", err)
 	}
-	book, err := c.ledger(mgr, log)
+	cluster, err := clusterID(ctx, mgr.GetAPIReader())
 	if err != nil {
 		return err
 	}
-	cluster, err := clusterID(ctx, mgr.GetAPIReader())
+	tell, err := c.notify.tasks(mgr, log, cluster)
+	if err != nil {
+		return err
+	}
+	book, err := c.ledger(mgr, log, tell...)
 	if err != nil {
 		return err
 	}
@@ -119,23 +126,32 @@ func serve(ctx context.Context, c serveConfig) error {
 		return err
 	}
 	facts := factsOf(decider)
-	if err := kube.NewReviews(book.ledger, facts).SetupWithManager(ctx, mgr); err != nil {
+	if err := errors.Join(kube.Index(ctx, mgr.GetFieldIndexer()), kube.NewReviews(book.ledger, facts).SetupWithManager(mgr)); err != nil {
 		return err
+	}
+	runnables := []manager.Runnable{server, book.ledger, book.leader, loader, statuses, health(c.healthListen, c.listen, decider)}
+	var traces *admission.Traces
+	if c.trustTraces {
+		var prober manager.Runnable
+		if traces, prober, err = newTraces(ctx, mgr, log); err != nil {
+			return err
+		}
+		runnables = append(runnables, prober)
 	}
 	requests := lookUp(mgr.GetAPIReader())
 	guard := admission.GuardConfig{Engine: decider, Namespaces: namespaces, Objects: book.objects, Hold: holder}
 	for path, hook := range map[string]admission.Config{
-		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(guard), TrustTraces: c.trustTraces},
+		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(guard)},
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
 			IsAgent: decider.IsAgent, Facts: facts, AccessRequest: requests, Gone: book.objects.Gone, Net: watched,
 		})},
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
 	} {
-		hook.Metrics, hook.Log = counters, log
+		hook.Metrics, hook.Log, hook.Traces = counters, log, traces
 		server.Register(path, admission.NotBy(c.collectorName, admission.NewHandler(hook)))
 	}
 	server.Register(registration.TestimonyPath, testimony.NewHandler(book.ledger, c.collectorName, log))
-	for _, r := range []manager.Runnable{server, book.ledger, book.leader, loader, statuses, health(c.healthListen, c.listen, decider)} {
+	for _, r := range runnables {
 		if err := mgr.Add(r); err != nil {
 			return err
 		}
@@ -180,7 +196,7 @@ func readNet(file string) (*agent.Net, error) {
 
 func (c serveConfig) manager() (manager.Manager, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), authenticationv1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
 	// An empty path means the pod's service account.

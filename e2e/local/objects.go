@@ -27,6 +27,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/e2e/controlplane"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/webhook/registration"
 )
 
 const (
@@ -124,7 +125,8 @@ func (l *Local) Client(kubeconfig string) (client.Client, error) {
 	return c, nil
 }
 
-// applyManifests creates Holdfast's kinds, which it returns, and what manifests/rbac has.
+// applyManifests creates Holdfast's kinds, which it returns, what manifests/rbac and
+// manifests/flowcontrol have, and what is rendered to be applied.
 func (l *Local) applyManifests(ctx context.Context, admin client.Client) ([]*unstructured.Unstructured, error) {
 	if !l.config.Guard {
 		return nil, nil
@@ -140,10 +142,13 @@ func (l *Local) applyManifests(ctx context.Context, admin client.Client) ([]*uns
 	if len(kinds) == 0 {
 		return nil, fmt.Errorf("no kinds in %s: run make generate", filepath.Join(root, "crds"))
 	}
-	others, err := readManifests(filepath.Join(root, "rbac"))
-	if err != nil {
+	rights, rightsErr := readManifests(filepath.Join(root, "rbac"))
+	levels, levelsErr := readManifests(filepath.Join(root, "flowcontrol"))
+	rendered, err := readManifest(filepath.Join(l.registration().Dir, registration.FlowControlFile))
+	if err := errors.Join(rightsErr, levelsErr, err); err != nil {
 		return nil, err
 	}
+	others := slices.Concat(rights, levels, rendered)
 	// Namespaces come before what is in them, whatever the files are called.
 	slices.SortStableFunc(others, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
 	for _, object := range slices.Concat(kinds, others) {
@@ -180,21 +185,32 @@ func readManifests(dir string) ([]*unstructured.Unstructured, error) {
 	}
 	var objects []*unstructured.Unstructured
 	for _, name := range files {
-		file, err := os.Open(name)
+		some, err := readManifest(name)
 		if err != nil {
-			return nil, fmt.Errorf("read manifests: %w", err)
+			return nil, err
 		}
-		decoder := utilyaml.NewYAMLOrJSONDecoder(file, 4096)
-		for err == nil {
-			object := &unstructured.Unstructured{}
-			if err = decoder.Decode(object); err == nil && len(object.Object) > 0 {
-				objects = append(objects, object)
-			}
+		objects = append(objects, some...)
+	}
+	return objects, nil
+}
+
+// readManifest reads all objects of a YAML file.
+func readManifest(name string) ([]*unstructured.Unstructured, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read manifests: %w", err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	var objects []*unstructured.Unstructured
+	decoder := utilyaml.NewYAMLOrJSONDecoder(file, 4096)
+	for err == nil {
+		object := &unstructured.Unstructured{}
+		if err = decoder.Decode(object); err == nil && len(object.Object) > 0 {
+			objects = append(objects, object)
 		}
-		_ = file.Close() // only read
-		if !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return objects, nil
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -34,7 +33,7 @@ type Handler struct {
 	metrics *Metrics
 	log     *slog.Logger
 	room    *semaphore.Weighted
-	traces  bool
+	traces  *Traces
 }
 
 // Config of a Handler.
@@ -48,17 +47,15 @@ type Config struct {
 	Metrics *Metrics
 	// Log takes refusals and failures; never objects.
 	Log *slog.Logger
-	// TrustTraces takes the trace IDs of calls for those of the API server's requests. It
-	// must be set only where the API server has a tracing configuration, without which it
-	// passes on what clients send.
-	TrustTraces bool
+	// Traces says which trace IDs are those of the API server's requests. Nil takes none.
+	Traces *Traces
 }
 
 // NewHandler returns a handler.
 func NewHandler(c Config) *Handler {
 	return &Handler{
 		webhook: c.Webhook, judge: c.Judge, metrics: c.Metrics, log: c.Log,
-		room: semaphore.NewWeighted(maxUnderWay), traces: c.TrustTraces,
+		room: semaphore.NewWeighted(maxUnderWay), traces: c.Traces,
 	}
 }
 
@@ -94,9 +91,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	review.Timeout = timeoutOf(r)
-	if h.traces {
-		review.TraceID = traceOf(r)
-	}
+	review.TraceID = h.traces.of(r, review)
 	d := h.judge(ctx, review)
 	h.metrics.decided(h.webhook, d, time.Since(start))
 	if d.Action != decision.Allow {
@@ -116,15 +111,6 @@ func timeoutOf(r *http.Request) time.Duration {
 		return defaultTimeout
 	}
 	return timeout
-}
-
-// traceOf is the trace ID of a W3C traceparent header; empty where there is none.
-func traceOf(r *http.Request) string {
-	parts := strings.Split(r.Header.Get("Traceparent"), "-")
-	if len(parts) != 4 || len(parts[1]) != 32 || strings.Trim(parts[1], "0") == "" {
-		return ""
-	}
-	return parts[1]
 }
 
 var errPanic = errors.New("panic")

@@ -1,7 +1,7 @@
 // Package registration renders what an API server needs in order to call Holdfast: the
 // webhook registrations with the net in their match conditions, static policies that stand
-// when Holdfast does not, and the API server's configuration files for admission,
-// authorization, tracing and audit.
+// when Holdfast does not, the API server's configuration files for admission, authorization,
+// tracing and audit, and the FlowSchema that puts the net on a priority level of its own.
 //
 // It turns a Config into files and flags. It starts nothing, calls no API, and never widens
 // the guard beyond the net: people and controllers must not wait for Holdfast.
@@ -85,6 +85,9 @@ const (
 	AuditKubeconfigFile     = "audit.kubeconfig"
 	RegistrationsFile       = "registrations.yaml"
 	NetFile                 = "net.yaml"
+	// FlowControlFile has an API object, to be applied with kubectl after
+	// manifests/flowcontrol.
+	FlowControlFile = "flowcontrol.yaml"
 
 	mutatingDir   = "static/mutating"
 	validatingDir = "static/validating"

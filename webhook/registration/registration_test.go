@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"sigs.k8s.io/yaml"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,6 +106,59 @@ func TestGuard(t *testing.T) {
 		if f.Name == validatingDir+"/holdfast.yaml" && !bytes.Contains(f.Data, []byte(`expression: "false"`)) {
 			t.Errorf("without Agents the guard asks about somebody:\n%s", f.Data)
 		}
+	}
+}
+
+// TestFlowSchema: it takes exactly the net, but for patterns, and nobody where there is none.
+func TestFlowSchema(t *testing.T) {
+	t.Parallel()
+	render := func(c Config) *flowcontrolv1.FlowSchema {
+		t.Helper()
+		files, err := Render(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var schema flowcontrolv1.FlowSchema
+		for _, f := range files {
+			if f.Name == FlowControlFile {
+				if err := yaml.UnmarshalStrict(f.Data, &schema); err != nil {
+					t.Fatal(err)
+				}
+				return &schema
+			}
+		}
+		return nil
+	}
+	c := config()
+	c.Agents[0].Spec.Subjects = append(c.Agents[0].Spec.Subjects,
+		v1alpha1.Subject{Kind: v1alpha1.GroupSubject, Name: "bots"}, v1alpha1.Subject{Kind: v1alpha1.UserSubject, Name: "bot-*"})
+	schema := render(c)
+	var subjects []string
+	for _, s := range schema.Spec.Rules[0].Subjects {
+		switch {
+		case s.User != nil:
+			subjects = append(subjects, "user "+s.User.Name)
+		case s.Group != nil:
+			subjects = append(subjects, "group "+s.Group.Name)
+		case s.ServiceAccount != nil:
+			subjects = append(subjects, "account "+s.ServiceAccount.Namespace+"/"+s.ServiceAccount.Name)
+		}
+	}
+	const want = "account agents/*, group system:serviceaccounts:agents, user claude@corp, group bots"
+	if got := strings.Join(subjects, ", "); got != want {
+		t.Errorf("subjects %s, want %s", got, want)
+	}
+	const uncovered = "user bot-*, group ci-*"
+	if got := schema.Annotations[uncoveredAnnotation]; got != uncovered {
+		t.Errorf("uncovered %q, want %q", got, uncovered)
+	}
+	c.Agents = nil
+	if schema := render(c); len(schema.Spec.Rules) != 0 || schema.Annotations != nil {
+		t.Errorf("without Agents the schema takes somebody: %+v", schema)
+	}
+	c.Webhook = nil
+	if schema := render(c); schema != nil {
+		t.Errorf("without a webhook there is a schema: %+v", schema)
 	}
 }
 

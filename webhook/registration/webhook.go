@@ -75,6 +75,7 @@ func (r *renderer) webhook() {
 	} else {
 		r.yaml(RegistrationsFile, 0o644, append([]any{guard, own, stamp}, keep...)...)
 	}
+	r.yaml(FlowControlFile, 0o644, r.flowSchema())
 	r.yaml(AdmissionFile, 0o644, admissionConfig(r.config))
 	if len(r.config.Webhook.ClientCert) > 0 {
 		r.yaml(AdmissionKubeconfigFile, 0o600, admissionKubeconfig(r.config.Webhook))
