@@ -16,8 +16,8 @@ import (
 const (
 	floodRequests    = 2000
 	floodConnections = 20
-	// pendingCap is how many requests of one agent may wait for people.
-	pendingCap = 20
+	// floodCap is how many requests of one agent may wait for people.
+	floodCap = 20
 	// quiet is how long the others write before the flood.
 	quiet = 5 * time.Second
 )
@@ -84,8 +84,8 @@ func TestFlood(t *testing.T) {
 		flood <- written{answers, err}
 	}()
 	eventually(t, time.Minute, "the flood has filled the agent's places", func() error {
-		if n := c.pendingOf(t, "bot"); n != pendingCap {
-			return fmt.Errorf("%d requests of it are pending, want %d", n, pendingCap)
+		if n := c.pendingOf(t, "bot"); n != floodCap {
+			return fmt.Errorf("%d requests of it are pending, want %d", n, floodCap)
 		}
 		return nil
 	})
@@ -141,8 +141,8 @@ func (c *cluster) pendingOf(t *testing.T, name string) int {
 			}
 		}
 	}
-	if n > pendingCap {
-		t.Errorf("%d requests of Agent %s are pending, want %d at most", n, name, pendingCap)
+	if n > floodCap {
+		t.Errorf("%d requests of Agent %s are pending, want %d at most", n, name, floodCap)
 	}
 	return n
 }
@@ -182,14 +182,14 @@ func checkFlood(t *testing.T, c *cluster, answers []load.Answer) {
 		}
 	}
 	t.Logf("%d requests of the flood: %d held, %d refused, %d slowed down", len(answers), len(held), refused, slowed)
-	if len(answers) < floodRequests || len(held) != pendingCap {
-		t.Errorf("%d requests were sent and %d held, want %d and %d", len(answers), len(held), floodRequests, pendingCap)
+	if len(answers) < floodRequests || len(held) != floodCap {
+		t.Errorf("%d requests were sent and %d held, want %d and %d", len(answers), len(held), floodRequests, floodCap)
 	}
 	if refused == 0 {
 		t.Error("nothing was refused: the flood has not got through to Holdfast")
 	}
-	if n := c.pendingOf(t, "bot"); n != pendingCap {
-		t.Errorf("%d requests are pending after the flood, want %d", n, pendingCap)
+	if n := c.pendingOf(t, "bot"); n != floodCap {
+		t.Errorf("%d requests are pending after the flood, want %d", n, floodCap)
 	}
 	if got := c.must(t, admin, "get", "configmaps", "-n", "flood", "-o", `jsonpath={.items[*].metadata.name}`); got != "kube-root-ca.crt" {
 		t.Errorf("the flood has made %s", got)
