@@ -217,7 +217,7 @@ func twoPeopleAtOnce(t *testing.T, c *cluster) {
 				return err
 			}
 			if p := now.Status.Phase; p != v1alpha1.Denied && p != v1alpha1.Revoked {
-				return fmt.Errorf("it is %s (%v, %v)", p, one, other)
+				return fmt.Errorf("it is %s (approve and deny: %w)", p, errors.Join(one, other))
 			}
 			return nil
 		})

@@ -3,10 +3,12 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,7 +21,7 @@ import (
 func TestTestimony(t *testing.T) {
 	c := up(t, nil)
 	c.policy(t, "holds", holdEverything)
-	t.Run("GivesBackAtOnce", func(t *testing.T) { givesBackAtOnce(t, c) })
+	t.Run("GivesBackAtOnce", func(t *testing.T) { inHistory(t, c, givesBackAtOnce(t, c)) })
 	t.Run("Impersonated", func(t *testing.T) { impersonated(t, c) })
 	t.Run("OnlyTheCollector", func(t *testing.T) { onlyTheCollector(t, c) })
 	for _, part := range []string{local.NATS, local.Postgres} {
@@ -37,14 +39,15 @@ func TestTestimony(t *testing.T) {
 
 // givesBackAtOnce: a refusal by a quota gives the approval back as soon as its audit event
 // has come, long before the ledger would have found out; and what passed is used.
-func givesBackAtOnce(t *testing.T, c *cluster) {
+func givesBackAtOnce(t *testing.T, c *cluster) (request string) {
+	t.Helper()
 	ns := c.namespace(t)
 	agentMaps := c.impatient(t, agent).CoreV1().ConfigMaps(ns)
 	create := func() error {
 		_, err := agentMaps.Create(t.Context(), configMap("wanted", "x"), metav1.CreateOptions{})
 		return err
 	}
-	request := c.held(t, create)
+	request = c.held(t, create)
 	if err := approval(t.Context(), c.objects(t, approver), request); err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +61,30 @@ func givesBackAtOnce(t *testing.T, c *cluster) {
 	c.must(t, human, "-n", ns, "delete", "quota", "none")
 	eventually(t, 10*time.Second, "the same create passes on the same approval", create)
 	c.settled(t, request, v1alpha1.Used, "says 201")
+	return request
+}
+
+// inHistory: analysts read the life of a request from Postgres.
+func inHistory(t *testing.T, c *cluster, request string) {
+	t.Helper()
+	database := c.database(t)
+	want := []string{"held", "Pending", "review: Approve", "Approved", "let pass", "Redeemed", "Approved", "let pass", "Redeemed", "Used"}
+	eventually(t, 20*time.Second, "the history is complete", func() error {
+		rows, err := database.Query(t.Context(), "SELECT what FROM access_request_history WHERE access_request = $1", request)
+		if err != nil {
+			return err
+		}
+		got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		slices.Sort(got)
+		sorted := slices.Sorted(slices.Values(want))
+		if !slices.Equal(got, sorted) {
+			return fmt.Errorf("%q, want %q", got, sorted)
+		}
+		return nil
+	})
 }
 
 // impersonated: one person with two names does not make two approvals, and what rests on

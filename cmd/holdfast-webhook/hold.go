@@ -24,7 +24,7 @@ import (
 )
 
 // newHolder returns the Hold of the guard. clusterUID makes an approval one for this cluster.
-func newHolder(c serveConfig, clusterUID string, ledger *kube.Ledger) (admission.Hold, error) {
+func newHolder(c *serveConfig, clusterUID string, b *book) (admission.Hold, error) {
 	key, err := readKey(c.keyFingerprint)
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func newHolder(c serveConfig, clusterUID string, ledger *kube.Ledger) (admission
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	holder := hold.New(hold.Config{Ledger: ledger, Fingerprints: changes{hasher}, Metrics: counters})
+	holder := hold.New(hold.Config{Ledger: b.ledger, Fingerprints: changes{hasher}, Impacts: impacts{b.impacts}, Metrics: counters})
 	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held, items []v1alpha1.Item) decision.Decision {
 		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, Items: items, TraceID: r.TraceID, Timeout: r.Timeout})
 	}, nil
@@ -57,6 +57,14 @@ type changes struct{ *fingerprint.Hasher }
 
 func (changes) Diff(r *decision.Request, maxBytes int) (diff, digest string) {
 	return fingerprint.Diff(r, maxBytes)
+}
+
+// impacts is what a change would do, for people.
+type impacts struct{ *kube.Impacts }
+
+func (i impacts) Show(ctx context.Context, r *decision.Request, s *v1alpha1.AccessRequestStatus) {
+	would := i.Of(ctx, r, s.Items)
+	s.Impact, s.Affected, s.AffectedDigest = would.Counts, would.Affected, would.Digest
 }
 
 // readKey reads the key of the fingerprints, and makes one where there is no file. Replicas

@@ -46,6 +46,7 @@ func (c *keepConfig) validate() error {
 type book struct {
 	ledger  *kube.Ledger
 	objects *kube.Objects
+	impacts *kube.Impacts
 	leader  *kube.Leader
 }
 
@@ -56,6 +57,10 @@ func (c *serveConfig) ledger(mgr manager.Manager, log *slog.Logger, others ...fu
 		return nil, err
 	}
 	objects, err := kube.NewObjects(mgr.GetConfig())
+	if err != nil {
+		return nil, err
+	}
+	impacts, err := kube.NewImpacts(mgr.GetConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -72,5 +77,5 @@ func (c *serveConfig) ledger(mgr manager.Manager, log *slog.Logger, others ...fu
 	if err != nil {
 		return nil, err
 	}
-	return &book{ledger: ledger, objects: objects, leader: leader}, nil
+	return &book{ledger: ledger, objects: objects, impacts: impacts, leader: leader}, nil
 }

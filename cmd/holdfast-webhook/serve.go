@@ -16,18 +16,11 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
 	"github.com/holdfast-dev/holdfast/pkg/agent"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
-	"github.com/holdfast-dev/holdfast/pkg/decision"
-	"github.com/holdfast-dev/holdfast/pkg/engine"
-	"github.com/holdfast-dev/holdfast/pkg/kube"
-	"github.com/holdfast-dev/holdfast/webhook/admission"
-	"github.com/holdfast-dev/holdfast/webhook/registration"
-	"github.com/holdfast-dev/holdfast/webhook/testimony"
 )
 
 // serveConfig is what the flags of serve say.
@@ -84,73 +77,14 @@ func serve(ctx context.Context, c serveConfig) error {
 	if err != nil {
 		return err
 	}
-	watched, err := readNet(c.netFile)
-	if err != nil {
-		return err
-	}
-	server, err := c.server()
-	if err != nil {
-		return err
-	}
 	mgr, err := c.manager()
 	if err != nil {
 		return err
 	}
-	counters, err := admission.NewMetrics(metrics.Registry)
-	if err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	decider := engine.New(engine.Config{})
-	statuses := kube.NewStatusWriter(mgr.GetClient(), watched, log)
-	loader := kube.NewLoader(kube.LoaderConfig{Cache: mgr.GetCache(), Load: decider.Load, Loaded: statuses.Offer, Log: log})
-	namespaces := kube.Namespaces{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()}
-	// Namespaces are watched from the start: the first decision that needs one must not
-	// wait for the first list of them.
-	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
-		return fmt.Errorf("watch namespaces: %w", err)
-	}
-	cluster, err := clusterID(ctx, mgr.GetAPIReader())
+	runnables, err := c.assemble(ctx, mgr, log)
 	if err != nil {
 		return err
 	}
-	tell, err := c.notify.tasks(mgr, log, cluster)
-	if err != nil {
-		return err
-	}
-	book, err := c.ledger(mgr, log, tell...)
-	if err != nil {
-		return err
-	}
-	holder, err := newHolder(c, cluster, book.ledger)
-	if err != nil {
-		return err
-	}
-	facts := factsOf(decider)
-	if err := errors.Join(kube.Index(ctx, mgr.GetFieldIndexer()), kube.NewReviews(book.ledger, facts).SetupWithManager(mgr)); err != nil {
-		return err
-	}
-	runnables := []manager.Runnable{server, book.ledger, book.leader, loader, statuses, health(c.healthListen, c.listen, decider)}
-	var traces *admission.Traces
-	if c.trustTraces {
-		var prober manager.Runnable
-		if traces, prober, err = newTraces(ctx, mgr, log); err != nil {
-			return err
-		}
-		runnables = append(runnables, prober)
-	}
-	requests := lookUp(mgr.GetAPIReader())
-	guard := admission.GuardConfig{Engine: decider, Namespaces: namespaces, Objects: book.objects, Hold: holder}
-	for path, hook := range map[string]admission.Config{
-		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(guard)},
-		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
-			IsAgent: decider.IsAgent, Facts: facts, AccessRequest: requests, Gone: book.objects.Gone, Net: watched,
-		})},
-		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
-	} {
-		hook.Metrics, hook.Log, hook.Traces = counters, log, traces
-		server.Register(path, admission.NotBy(c.collectorName, admission.NewHandler(hook)))
-	}
-	server.Register(registration.TestimonyPath, testimony.NewHandler(book.ledger, c.collectorName, log))
 	for _, r := range runnables {
 		if err := mgr.Add(r); err != nil {
 			return err

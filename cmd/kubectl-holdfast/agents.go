@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -17,12 +18,16 @@ func agentsCommand(a *app) *cobra.Command {
 	var o output
 	cmd := &cobra.Command{
 		Use:   "agents [NAME...]",
-		Short: "Show who is an agent, who owns it, and whether it is stopped",
+		Short: "Show who is an agent, who owns it, which policies judge it, and when it was last active",
 		Long: `List the Agents: the identities that are each of them, the owner, whether it is suspended, whether
-all its requests reach Holdfast (IN-NET), and how many policies judge it.
+all its requests reach Holdfast (IN-NET), which policies select it, and how long ago it last
+tried to change something (LAST-ACTIVITY, to a minute; reads do not count yet).
+
+Without the right to list AgentPolicies, POLICIES is their number.
 
 With plain kubectl:
-  kubectl get agents -o wide`,
+  kubectl get agents -o wide
+  kubectl get agentpolicies -o custom-columns=NAME:.metadata.name,AGENTS:.spec.agents`,
 		ValidArgsFunction: a.completeAgents(func(*v1alpha1.Agent) bool { return true }, ""),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return agents(cmd.Context(), a, args, &o) }
@@ -63,7 +68,24 @@ func agents(ctx context.Context, a *app, names []string, o *output) error {
 		a.note("No Agents are declared: Holdfast judges nobody yet.")
 		return nil
 	}
-	return show.Agents(a.streams.Out, list.Items, t)
+	policies, err := readPolicies(ctx, a, c)
+	if err != nil {
+		return err
+	}
+	return show.Agents(a.streams.Out, list.Items, policies, t)
+}
+
+// readPolicies lists all policies; nil, with a note, where that is not allowed.
+func readPolicies(ctx context.Context, a *app, c client.Client) (*v1alpha1.AgentPolicyList, error) {
+	var list v1alpha1.AgentPolicyList
+	switch err := c.List(ctx, &list); {
+	case apierrors.IsForbidden(err):
+		a.note("You may not list AgentPolicies: only their number is shown.")
+		return nil, nil //nolint:nilnil // not known
+	case err != nil:
+		return nil, explain("list policies", err)
+	}
+	return &list, nil
 }
 
 func agentName(name string) string { return bare(name, "agent", "agents") }

@@ -74,7 +74,15 @@ func TestOutcome(t *testing.T) {
 		{"denied", v1alpha1.Denied, []v1alpha1.ReviewCopy{no}, v1alpha1.Reject, `r-1 is denied: Denied by ann: "no"`, true, ""},
 		{"approval lost the race", v1alpha1.Denied, []v1alpha1.ReviewCopy{mine}, v1alpha1.Approve, "", true,
 			"your review of r-1 came too late: the request is Denied"},
-		{"deny lost the race", v1alpha1.Approved, nil, v1alpha1.Reject, "", true, "your review of r-1 came too late: the request is Approved"},
+		{"deny of an approval, not counted yet", v1alpha1.Approved, []v1alpha1.ReviewCopy{mine, other}, v1alpha1.Reject, "", false, ""},
+		{"deny of an approval", v1alpha1.Revoked, []v1alpha1.ReviewCopy{other, no}, v1alpha1.Reject,
+			`r-1 is revoked, and was not used: Revoked by ann: "no"`, true, ""},
+		{"deny of an approval that does not count", v1alpha1.Approved, []v1alpha1.ReviewCopy{refused}, v1alpha1.Reject, "", true,
+			"your review of r-1 does not count: this person has given a verdict before. The request is Approved"},
+		{"deny lost the race", v1alpha1.Redeemed, nil, v1alpha1.Reject, "", true,
+			"your review of r-1 came too late: the request is Redeemed, the agent's request was let pass"},
+		{"approval of what is revoked meanwhile", v1alpha1.Revoked, []v1alpha1.ReviewCopy{mine}, v1alpha1.Approve, "", true,
+			"your review of r-1 came too late: the request is Revoked"},
 		{"expired", v1alpha1.Expired, nil, v1alpha1.Approve, "", true, "your review of r-1 came too late: the request is Expired"},
 	} {
 		r := request1(func(r *v1alpha1.AccessRequest) { r.Status.Phase, r.Status.Reviews = c.phase, c.reviews })
@@ -82,6 +90,32 @@ func TestOutcome(t *testing.T) {
 		text, done, err := outcome(r, v, noon)
 		if text != c.text || done != c.done || message(err) != c.err {
 			t.Errorf("%s: got %q, %v, %q; want %q, %v, %q", c.name, text, done, message(err), c.text, c.done, c.err)
+		}
+	}
+}
+
+func TestNoReviewIsMade(t *testing.T) {
+	t.Parallel()
+	for phase, want := range map[v1alpha1.Phase][2]string{
+		v1alpha1.Pending: {
+			"", "request r-1 has no approval to take back: Pending, p/r has 0 of 2 approvals. No review was made; to refuse it: kubectl holdfast deny r-1 -m COMMENT",
+		},
+		v1alpha1.Approved: {
+			"request r-1 waits for nobody: Approved. No review was made; to take the approval back before it is used: kubectl holdfast revoke r-1 -m COMMENT", "",
+		},
+		v1alpha1.Used: {
+			"request r-1 waits for nobody: Used. No review was made", "request r-1 has no approval to take back: Used. No review was made",
+		},
+	} {
+		r := request1(func(r *v1alpha1.AccessRequest) { r.Status.Phase = phase })
+		if got := tooLate(r, noon).Error(); want[0] != "" && got != want[0] {
+			t.Errorf("%s, to decide: got %q, want %q", phase, got, want[0])
+		}
+		if got := notApproved(r, noon).Error(); want[1] != "" && got != want[1] {
+			t.Errorf("%s, to revoke: got %q, want %q", phase, got, want[1])
+		}
+		if got := approvedRequest(r); got != (phase == v1alpha1.Approved) {
+			t.Errorf("%s: there is an approval to take back: %t", phase, got)
 		}
 	}
 }
@@ -121,6 +155,8 @@ func TestRefusedBeforeAnyConnection(t *testing.T) {
 	}{
 		{"deny r-1", 1, "error: say why with -m: the agent is told, and can do better next time\n"},
 		{"deny r-1 -m  ", 1, "error: flag needs an argument: 'm' in -m\n"},
+		{"revoke r-1", 1, "error: say why with -m: it is kept with the request\n"},
+		{"revoke -m x", 1, "error: accepts 1 arg(s), received 0\n"},
 		{"approve", 1, "error: accepts 1 arg(s), received 0\n"},
 		{"get -o xml", 1, "error: --output=xml: want one of json, yaml, name, wide\n"},
 		{"get r-1 --mine", 1, "error: --agent and --mine select from all requests; leave them out where you give names\n"},

@@ -23,6 +23,9 @@ type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 func anyRequest(*v1alpha1.AccessRequest) bool    { return true }
 func openRequest(r *v1alpha1.AccessRequest) bool { return !access.Ended(r.Status.Phase) }
 
+// approvedRequest says that there is an approval to take back.
+func approvedRequest(r *v1alpha1.AccessRequest) bool { return r.Status.Phase == v1alpha1.Approved }
+
 // completeRequests completes names of requests: up to most of them, 0 for any number.
 func (a *app) completeRequests(most int, want func(*v1alpha1.AccessRequest) bool) completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -16,7 +16,7 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 )
 
-// How long approve and deny look for what became of the request, and how often.
+// How long approve, deny and revoke look for what became of the request, and how often.
 const (
 	outcomeWait  = 5 * time.Second
 	outcomeEvery = 200 * time.Millisecond
@@ -52,7 +52,8 @@ func denyCommand(a *app) *cobra.Command {
 		Use:   "deny NAME -m COMMENT",
 		Short: "Deny a request, and tell the agent why",
 		Long: `Deny an AccessRequest by making a Review. One Deny of an approver ends it. The agent is told the
-comment, and gets it again for the same request until the time of this one is over.
+comment, and gets it again for the same request until the time of this one is over. What is
+approved already is taken back with "revoke".
 
 With plain kubectl:
   kubectl create -f - <<EOF
@@ -67,6 +68,38 @@ With plain kubectl:
 		return review(cmd.Context(), a, args[0], v1alpha1.Reject, comment)
 	}
 	cmd.Flags().StringVarP(&comment, "message", "m", "", "Why; the agent is told. Required.")
+	return cmd
+}
+
+func revokeCommand(a *app) *cobra.Command {
+	var comment string
+	cmd := &cobra.Command{
+		Use:   "revoke NAME -m COMMENT",
+		Short: "Take back an approval that has not been used",
+		Long: `Take back an approval by making a Review with verdict Deny of a request that is approved. Whoever may
+approve it may do that, those who did included. Once the agent's request has been let pass it
+is too late. The same change can be asked for again; "suspend" stops the agent altogether.
+
+With plain kubectl:
+  kubectl create -f - <<EOF
+` + reviewManifest("Deny") + `  EOF`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeRequests(1, approvedRequest),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if strings.TrimSpace(comment) == "" {
+			return errors.New("say why with -m: it is kept with the request")
+		}
+		c, r, err := a.request(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if !approvedRequest(r) {
+			return notApproved(r, a.now())
+		}
+		return makeReview(cmd.Context(), a, c, r, v1alpha1.Reject, comment)
+	}
+	cmd.Flags().StringVarP(&comment, "message", "m", "", "Why; it is kept with the request. Required.")
 	return cmd
 }
 
@@ -86,6 +119,10 @@ func review(ctx context.Context, a *app, name string, verdict v1alpha1.Verdict, 
 	if !show.Pending(r) {
 		return tooLate(r, a.now())
 	}
+	return makeReview(ctx, a, c, r, verdict, comment)
+}
+
+func makeReview(ctx context.Context, a *app, c client.Client, r *v1alpha1.AccessRequest, verdict v1alpha1.Verdict, comment string) error {
 	if a.flags.Impersonate != nil && *a.flags.Impersonate != "" {
 		a.note("Warning: a review made under impersonation (--as) is voided as soon as the audit log shows it.")
 	}
@@ -106,10 +143,19 @@ func review(ctx context.Context, a *app, name string, verdict v1alpha1.Verdict, 
 // tooLate says that a review changes nothing any more, and what would.
 func tooLate(r *v1alpha1.AccessRequest, now time.Time) error {
 	hint := ""
-	if r.Status.Phase == v1alpha1.Approved {
-		hint = fmt.Sprintf("; to keep the agent from using it: kubectl holdfast suspend agent/%s", r.Spec.Agent)
+	if approvedRequest(r) {
+		hint = fmt.Sprintf("; to take the approval back before it is used: kubectl holdfast revoke %s -m COMMENT", r.Name)
 	}
 	return fmt.Errorf("request %s waits for nobody: %s. No review was made%s", r.Name, show.Standing(r, now), hint)
+}
+
+// notApproved says that there is no approval to take back, and what there is to do.
+func notApproved(r *v1alpha1.AccessRequest, now time.Time) error {
+	hint := ""
+	if show.Pending(r) {
+		hint = fmt.Sprintf("; to refuse it: kubectl holdfast deny %s -m COMMENT", r.Name)
+	}
+	return fmt.Errorf("request %s has no approval to take back: %s. No review was made%s", r.Name, show.Standing(r, now), hint)
 }
 
 // await looks for what a review did, for a short time. A Review that has not been counted by
@@ -168,6 +214,10 @@ func outcome(r *v1alpha1.AccessRequest, v *v1alpha1.Review, now time.Time) (text
 	}
 	switch r.Status.Phase {
 	case v1alpha1.Approved, v1alpha1.Redeemed, v1alpha1.Used:
+		if v.Spec.Verdict == v1alpha1.Reject && r.Status.Phase == v1alpha1.Approved {
+			// It takes the approval back as soon as it is counted.
+			return "", false, nil
+		}
 		if v.Spec.Verdict == v1alpha1.Approve {
 			return fmt.Sprintf("%s is approved: exactly that change may pass, once. It is %s", name, standing), true, nil
 		}
@@ -175,7 +225,11 @@ func outcome(r *v1alpha1.AccessRequest, v *v1alpha1.Review, now time.Time) (text
 		if v.Spec.Verdict == v1alpha1.Reject {
 			return fmt.Sprintf("%s is denied: %s", name, standing), true, nil
 		}
-	case v1alpha1.Pending, v1alpha1.Expired, v1alpha1.Withdrawn, v1alpha1.Revoked:
+	case v1alpha1.Revoked:
+		if v.Spec.Verdict == v1alpha1.Reject {
+			return fmt.Sprintf("%s is revoked, and was not used: %s", name, standing), true, nil
+		}
+	case v1alpha1.Pending, v1alpha1.Expired, v1alpha1.Withdrawn:
 	}
 	return "", true, fmt.Errorf("your review of %s came too late: the request is %s", name, standing)
 }

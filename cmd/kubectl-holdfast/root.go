@@ -39,7 +39,7 @@ func rootCommand(a *app) *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("context", a.completeContexts)
 	root.AddCommand(
 		getCommand(a), describeCommand(a), watchCommand(a), waitCommand(a),
-		approveCommand(a), denyCommand(a),
+		approveCommand(a), denyCommand(a), revokeCommand(a),
 		reasonCommand(a), withdrawCommand(a),
 		agentsCommand(a), suspendCommand(a), resumeCommand(a),
 	)

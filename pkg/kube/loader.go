@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -89,8 +90,12 @@ func (l *Loader) NeedLeaderElection() bool { return false }
 // synced, so that a set is never taken for complete before it is.
 func (l *Loader) Start(ctx context.Context) error {
 	notify := toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { l.mark() },
-		UpdateFunc: func(any, any) { l.mark() },
+		AddFunc: func(any) { l.mark() },
+		UpdateFunc: func(old, changed any) {
+			if matters(old, changed) {
+				l.mark()
+			}
+		},
 		DeleteFunc: func(any) { l.mark() },
 	}
 	for _, kind := range []client.Object{&v1alpha1.Agent{}, &v1alpha1.AgentPolicy{}} {
@@ -122,6 +127,15 @@ func (l *Loader) Start(ctx context.Context) error {
 			l.mark()
 		}
 	}
+}
+
+// matters says whether an object has changed in something that decisions are made by: its
+// spec, which its generation counts, or its labels. Statuses are written all the time.
+func matters(old, changed any) bool {
+	before, ok := old.(client.Object)
+	after, too := changed.(client.Object)
+	return !ok || !too || before.GetUID() != after.GetUID() || before.GetGeneration() != after.GetGeneration() ||
+		!maps.Equal(before.GetLabels(), after.GetLabels())
 }
 
 func (l *Loader) mark() {

@@ -61,3 +61,30 @@ func TestLastGoodStays(t *testing.T) {
 		}
 	}
 }
+
+// A status alone is no reason to load; whatever decisions are made by is.
+func TestMatters(t *testing.T) {
+	t.Parallel()
+	before := &v1alpha1.Agent{ObjectMeta: metav1.ObjectMeta{Name: "bot", UID: "1", Generation: 1, Labels: map[string]string{"a": "b"}}}
+	for name, c := range map[string]struct {
+		change func(*v1alpha1.Agent)
+		want   bool
+	}{
+		"status": {func(a *v1alpha1.Agent) {
+			a.Status.LastActivity = &metav1.Time{Time: time.Now()}
+			a.ResourceVersion = "2"
+		}, false},
+		"spec":                 {func(a *v1alpha1.Agent) { a.Generation = 2 }, true},
+		"labels":               {func(a *v1alpha1.Agent) { a.Labels = map[string]string{"a": "c"} }, true},
+		"another of that name": {func(a *v1alpha1.Agent) { a.UID = "2" }, true},
+	} {
+		after := before.DeepCopy()
+		c.change(after)
+		if got := matters(before, after); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+	if !matters("something", before) {
+		t.Error("what is not understood does not matter")
+	}
+}

@@ -75,7 +75,7 @@ func (w *StatusWriter) write(ctx context.Context, s Snapshot) {
 	for _, p := range s.Policies {
 		var agents int32
 		for _, a := range s.Agents {
-			if selects(p.Object, a.Name) {
+			if p.Object.Selects(a.Name) {
 				agents++
 			}
 		}
@@ -86,10 +86,6 @@ func (w *StatusWriter) write(ctx context.Context, s Snapshot) {
 			w.patch(ctx, updated, p.Object)
 		}
 	}
-}
-
-func selects(p *v1alpha1.AgentPolicy, agent string) bool {
-	return len(p.Spec.Agents) > 0 && v1alpha1.AnyMatches(p.Spec.Agents, agent)
 }
 
 func (w *StatusWriter) patch(ctx context.Context, updated, old client.Object) {

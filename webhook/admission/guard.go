@@ -40,8 +40,8 @@ type GuardConfig struct {
 	Objects Objects
 	// Hold holds. Without it, what a policy holds is refused.
 	Hold Hold
-	// Saw is told which Agents have made a request. Nil tells nobody.
-	Saw func(agents []string)
+	// Saw is told of each Agent that has made a request; it must not block. Nil tells nobody.
+	Saw func(agent string)
 }
 
 // Guard returns the Judge of what agents do.
@@ -58,8 +58,10 @@ type guardJudge struct {
 
 func (g *guardJudge) judge(ctx context.Context, r *Review) decision.Decision {
 	d, held := g.decide(ctx, &r.Request)
-	if g.Saw != nil {
-		g.Saw(d.Agents)
+	for _, name := range d.Agents {
+		if g.Saw != nil {
+			g.Saw(name)
+		}
 	}
 	if r.Request.Verb == "deletecollection" && d.Action != decision.Deny {
 		return g.collection(ctx, r, d, held)

@@ -82,6 +82,11 @@ type AgentStatus struct {
 	// policies is the number of AgentPolicies that select this Agent.
 	// +optional
 	Policies *int32 `json:"policies,omitempty"`
+	// lastActivity is about when the agent last tried to change something, to a minute: it
+	// is written once a minute at most. Reads do not count, until the authorizer is there.
+	// Missing: it has not been seen.
+	// +optional
+	LastActivity *metav1.Time `json:"lastActivity,omitempty"`
 }
 
 // Agent declares that identities act as one autonomous agent, whose requests Holdfast
@@ -93,6 +98,7 @@ type AgentStatus struct {
 // +kubebuilder:printcolumn:name="Suspended",type=boolean,JSONPath=`.spec.suspended`
 // +kubebuilder:printcolumn:name="In net",type=string,JSONPath=`.status.conditions[?(@.type=="InNet")].status`
 // +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.policies`
+// +kubebuilder:printcolumn:name="Last activity",type=date,JSONPath=`.status.lastActivity`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Agent struct {
 	metav1.TypeMeta `json:",inline"`

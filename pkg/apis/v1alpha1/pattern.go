@@ -50,3 +50,9 @@ func AnyMatches(patterns []Pattern, s string) bool {
 	}
 	return false
 }
+
+// Selects says whether the policy is for the Agent of that name. A policy that names no
+// agents is for none.
+func (p *AgentPolicy) Selects(agent string) bool {
+	return len(p.Spec.Agents) > 0 && AnyMatches(p.Spec.Agents, agent)
+}

@@ -34,6 +34,25 @@ func TestPatternMatches(t *testing.T) {
 	}
 }
 
+func TestSelects(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		agents []Pattern
+		agent  string
+		want   bool
+	}{
+		{[]Pattern{"*"}, "bot", true},
+		{[]Pattern{"ci-*", "bot"}, "bot", true},
+		{[]Pattern{"ci-*"}, "bot", false},
+		{nil, "bot", false},
+	} {
+		p := &AgentPolicy{Spec: AgentPolicySpec{Agents: c.agents}}
+		if got := p.Selects(c.agent); got != c.want {
+			t.Errorf("%v selects %s: %t, want %t", c.agents, c.agent, got, c.want)
+		}
+	}
+}
+
 func FuzzPatternMatches(f *testing.F) {
 	f.Add("a*b*", "acbd")
 	f.Add("*a*", "bab")

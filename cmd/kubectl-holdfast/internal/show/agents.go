@@ -2,8 +2,10 @@ package show
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
@@ -11,9 +13,11 @@ import (
 )
 
 // Agents prints a line for each agent: who it is, who answers for it, whether it is stopped,
-// whether its requests reach Holdfast, and by how many policies it is judged.
-func Agents(w io.Writer, list []v1alpha1.Agent, t Table) error {
-	header := []string{"NAME", "SUBJECTS", "OWNER", "SUSPENDED", "IN-NET", "POLICIES", "AGE"}
+// whether its requests reach Holdfast, which policies judge it, and when it was last active.
+// known are all policies; where they could not be read it is nil, and the number that
+// Holdfast counted stands for their names.
+func Agents(w io.Writer, list []v1alpha1.Agent, known *v1alpha1.AgentPolicyList, t Table) error {
+	header := []string{"NAME", "SUBJECTS", "OWNER", "SUSPENDED", "IN-NET", "POLICIES", "LAST-ACTIVITY", "AGE"}
 	if t.Wide {
 		header = append(header, "COMPILED", "MESSAGE")
 	}
@@ -22,7 +26,7 @@ func Agents(w io.Writer, list []v1alpha1.Agent, t Table) error {
 		a := &list[i]
 		row := []string{
 			a.Name, subjects(a.Spec.Subjects, t.Wide), owner(a), strconv.FormatBool(a.Spec.Suspended),
-			condition(a, v1alpha1.ConditionInNet), policies(a), age(a.CreationTimestamp, t.Now),
+			condition(a, v1alpha1.ConditionInNet), policies(a, known, t.Wide), lastActivity(a, t.Now), age(a.CreationTimestamp, t.Now),
 		}
 		if t.Wide {
 			row = append(row, condition(a, v1alpha1.ConditionCompiled), complaint(a))
@@ -63,11 +67,38 @@ func condition(a *v1alpha1.Agent, kind string) string {
 	return "Unknown"
 }
 
-func policies(a *v1alpha1.Agent) string {
-	if a.Status.Policies == nil {
+// policies are the names of those that select an agent.
+func policies(a *v1alpha1.Agent, known *v1alpha1.AgentPolicyList, all bool) string {
+	switch {
+	case known == nil && a.Status.Policies == nil:
 		return "<unknown>"
+	case known == nil:
+		return strconv.Itoa(int(*a.Status.Policies))
 	}
-	return strconv.Itoa(int(*a.Status.Policies))
+	var names []string
+	for i := range known.Items {
+		if known.Items[i].Selects(a.Name) {
+			names = append(names, known.Items[i].Name)
+		}
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return "<none>"
+	case all:
+		return strings.Join(names, ",")
+	default:
+		return some(names)
+	}
+}
+
+// lastActivity is how long ago the agent last tried to change something, as far as Holdfast
+// has seen.
+func lastActivity(a *v1alpha1.Agent, now time.Time) string {
+	if a.Status.LastActivity == nil {
+		return "<none>"
+	}
+	return age(*a.Status.LastActivity, now)
 }
 
 // complaint is the message of the first condition that is not True.

@@ -75,7 +75,7 @@ func Standing(r *v1alpha1.AccessRequest, now time.Time) string {
 		if missing := access.Missing(r, r.Status.Reviews); len(missing) > 0 {
 			s += ", " + Line(strings.Join(missing, ", "))
 		}
-	case v1alpha1.Denied:
+	case v1alpha1.Denied, v1alpha1.Revoked:
 		if c := access.Denial(&r.Status); c != nil {
 			s += " by " + Line(c.Reviewer)
 			if c.Comment != "" {
@@ -84,6 +84,9 @@ func Standing(r *v1alpha1.AccessRequest, now time.Time) string {
 		}
 	case v1alpha1.Redeemed:
 		s += ", the agent's request was let pass"
+	}
+	if r.Status.Message != "" && (r.Status.Phase != v1alpha1.Revoked || access.Denial(&r.Status) == nil) {
+		s += " (" + Line(r.Status.Message) + ")"
 	}
 	if l := left(r, now); l != "-" && l != "over" {
 		s += ", " + l + " left"

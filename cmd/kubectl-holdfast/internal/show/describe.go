@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-dev/holdfast/pkg/access"
+	"github.com/holdfast-dev/holdfast/pkg/access/impact"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 )
 
@@ -32,6 +33,7 @@ func (d *Description) Print(w io.Writer) {
 	d.reason(w)
 	d.rules(w)
 	d.impact(w)
+	d.items(w)
 	d.change(w)
 	d.reviews(w)
 	d.next(w)
@@ -46,11 +48,23 @@ func (d *Description) who(w io.Writer) {
 	field := func(name, value string) { printf(w, "%-11s %s\n", name+":", value) }
 	field("Name", Line(r.Name))
 	field("Phase", d.phase())
+	if r.Status.Message != "" {
+		field("Because", Line(r.Status.Message))
+	}
 	field("Agent", d.agent())
 	field("Requester", Line(r.Spec.Requester))
 	field("Wants to", d.Palette.paint(bold, Wants(r)))
 	if a := r.Spec.Access; len(a.Names) > maxListed {
 		field("Names", Line(strings.Join(a.Names, ", ")))
+	}
+	if r.Status.GenerateName != "" {
+		field("Name of it", "made up by the API server, from "+Line(r.Status.GenerateName))
+	}
+	if r.Status.TargetUID != "" {
+		field("UID of it", Line(string(r.Status.TargetUID))+"; another object of that name is not meant")
+	}
+	if r.Status.Version != "" {
+		field("Version", Line(r.Status.Version)+" of its API")
 	}
 	switch r.Spec.Origin {
 	case v1alpha1.Intercepted:
@@ -159,48 +173,85 @@ func (d *Description) approvers(rule *v1alpha1.HoldingRule) string {
 	return s
 }
 
-// first are resources whose loss cannot be undone by applying a manifest again.
-var first = []string{"persistentvolumeclaims", "persistentvolumes", "statefulsets"}
-
+// impact says what would be affected: first in sentences, then in numbers.
 func (d *Description) impact(w io.Writer) {
-	counts := d.Request.Status.Impact
-	if len(counts) == 0 {
+	s := &d.Request.Status
+	if len(s.Impact) == 0 && len(s.Affected) == 0 {
 		return
 	}
 	d.heading(w, "Impact:")
-	rank := func(name string) int {
-		resource, _, _ := strings.Cut(name, ".")
-		if i := slices.Index(first, resource); i >= 0 {
-			return i
-		}
-		return len(first)
+	for _, sentence := range s.Affected {
+		printf(w, "  %s\n", d.Palette.sentence(Line(sentence)))
 	}
-	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
-		if c := rank(a) - rank(b); c != 0 {
-			return c
-		}
-		return strings.Compare(a, b)
-	})
+	if impact.Cut(s.Affected) {
+		d.digest(w, s.AffectedDigest)
+	}
+	names := slices.SortedFunc(maps.Keys(s.Impact), impact.Compare)
 	width := 0
 	for _, name := range names {
 		width = max(width, len(Line(name)))
 	}
+	if len(names) > 0 && len(s.Affected) > 0 {
+		printf(w, "  In numbers:\n")
+	}
 	for _, name := range names {
-		s := fmt.Sprintf("%-*s  %d", width, Line(name), counts[name])
-		if rank(name) < len(first) && counts[name] > 0 {
-			s = d.Palette.paint(red, s)
+		line := fmt.Sprintf("%-*s  %d", width, Line(name), s.Impact[name])
+		if impact.Stateful(name) && s.Impact[name] > 0 {
+			line = d.Palette.paint(red, line)
 		}
-		printf(w, "  %s\n", s)
+		printf(w, "  %s\n", line)
 	}
 }
 
+// sentence colours what cannot be undone, and what an approver should look at twice.
+func (p Palette) sentence(s string) string {
+	switch {
+	case strings.HasPrefix(s, impact.Irreversible):
+		return p.paint(red, s)
+	case strings.HasPrefix(s, impact.Unknown), strings.HasPrefix(s, impact.NewlyAllows):
+		return p.paint(yellow, s)
+	}
+	return s
+}
+
+// digest stands where something is cut: by it two of which the beginnings look alike are told
+// apart.
+func (d *Description) digest(w io.Writer, digest string) {
+	const shown = 16 // 64 bits
+	printf(w, "  Digest of the whole: %s\n", Line(digest[:min(shown, len(digest))]))
+}
+
+// items are the objects of a collection, some on a line.
+func (d *Description) items(w io.Writer) {
+	const perLine = 5
+	items := d.Request.Status.Items
+	if len(items) == 0 {
+		return
+	}
+	d.heading(w, fmt.Sprintf("Items, %d, and no others:", len(items)))
+	for part := range slices.Chunk(items, perLine) {
+		names := make([]string, 0, perLine)
+		for _, item := range part {
+			names = append(names, Line(item.Name))
+		}
+		printf(w, "  %s\n", strings.Join(names, ", "))
+	}
+}
+
+// cutMark begins the last line of a change that was cut (pkg/access/fingerprint, Diff).
+const cutMark = "... cut: "
+
 func (d *Description) change(w io.Writer) {
 	d.heading(w, "Change:")
-	if d.Request.Status.Change == "" {
+	change := strings.TrimRight(d.Request.Status.Change, "\n")
+	if change == "" {
 		printf(w, "  none recorded\n")
 		return
 	}
-	quote(w, "  ", d.Request.Status.Change, d.Palette.diff)
+	quote(w, "  ", change, d.Palette.diff)
+	if strings.HasPrefix(change[strings.LastIndexByte(change, '\n')+1:], cutMark) {
+		d.digest(w, d.Request.Status.ChangeDigest)
+	}
 }
 
 func (d *Description) reviews(w io.Writer) {
@@ -247,7 +298,8 @@ func (d *Description) next(w io.Writer) {
 		printf(w, "  kubectl holdfast approve %s [-m COMMENT]\n", name)
 		printf(w, "  kubectl holdfast deny %s -m COMMENT\n", name)
 	case d.Request.Status.Phase == v1alpha1.Approved:
-		d.heading(w, "To stop it before it is used:")
+		d.heading(w, "To take the approval back before it is used, or to stop the agent altogether:")
+		printf(w, "  kubectl holdfast revoke %s -m COMMENT\n", name)
 		printf(w, "  kubectl holdfast suspend agent/%s\n", Line(d.Request.Spec.Agent))
 	}
 }

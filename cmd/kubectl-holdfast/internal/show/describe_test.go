@@ -15,6 +15,12 @@ import (
 func full(r *v1alpha1.AccessRequest) {
 	r.Spec.Reason = "prod-a moved on Monday\x1b[2J\nthis is what is left"
 	r.Status.Change = "- metadata.name: prod-a\n+ nothing\n~ both\n@@ cut @@\n"
+	r.Status.Version, r.Status.TargetUID = "v1", "0b1c"
+	r.Status.Affected = []string{
+		`cannot be undone: deletes persistentvolumeclaims "prod-a/db"`, "not known: how many pods there are; why",
+		`newly allows get on secrets to group "dev"`, `deletes statefulsets.apps "db"`,
+	}
+	r.Status.AffectedDigest, r.Status.ChangeDigest = "0123456789abcdef0123", "fedcba98765432100123"
 	r.Status.Impact = map[string]int64{"secrets": 4, "statefulsets.apps": 1, "persistentvolumeclaims": 3, "namespaces": 1}
 	r.Status.Reviews = []v1alpha1.ReviewCopy{
 		counted("a", "ann"),
@@ -37,6 +43,8 @@ Phase:      Pending, asked 2m ago (2026-07-01 11:58:00 UTC), 58m left (until 202
 Agent:      bot, owned by jane, suspended
 Requester:  system:serviceaccount:agents:bot
 Wants to:   delete namespaces/prod-a
+UID of it:  0b1c; another object of that name is not meant
+Version:    v1 of its API
 Origin:     Intercepted: the agent made this request, and it is held
 
 Reason, in the agent's words:
@@ -52,6 +60,11 @@ Still missing:
   no-namespace-deletes/hold-delete has 1 of 2 approvals
 
 Impact:
+  cannot be undone: deletes persistentvolumeclaims "prod-a/db"
+  not known: how many pods there are; why
+  newly allows get on secrets to group "dev"
+  deletes statefulsets.apps "db"
+  In numbers:
   persistentvolumeclaims  3
   statefulsets.apps       1
   namespaces              1
@@ -108,6 +121,76 @@ Change:
 Reviews:
   none so far
 `},
+		{"approved collection, of which not all is shown", Description{Request: setup(t, func(r *v1alpha1.AccessRequest) {
+			r.Spec.Access.Verbs, r.Spec.Access.Names = []string{"deletecollection"}, nil
+			r.Status.Phase, r.Status.Message = v1alpha1.Approved, "it was refused by a quota, and has had no effect"
+			for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+				r.Status.Items = append(r.Status.Items, v1alpha1.Item{Name: name})
+			}
+			r.Status.Affected = []string{"deletes a", "and 7 more sentences, none of them about what cannot be undone, are not shown"}
+			r.Status.AffectedDigest, r.Status.ChangeDigest = "0123456789abcdef0123", "fedcba98765432100123"
+			r.Status.Change = "- deletecollection configmaps\n... cut: 3 of 4 lines, and 0 bytes of others, are not shown\n"
+		}), NoAgent: "no such Agent"}, `
+Name:       3f2a9c-1
+Phase:      Approved, asked 2m ago (2026-07-01 11:58:00 UTC), 58m left (until 2026-07-01 12:58:00 UTC)
+Because:    it was refused by a quota, and has had no effect
+Agent:      bot (no such Agent)
+Requester:  system:serviceaccount:agents:bot
+Wants to:   deletecollection namespaces
+Origin:     Intercepted: the agent made this request, and it is held
+
+Reason, in the agent's words:
+  none given
+
+Held by:
+  no-namespace-deletes/hold-delete: 0 of 2 approvals
+    Namespaces of production need a second pair of eyes.
+    May approve: group holdfast:approvers, user ann
+
+Impact:
+  deletes a
+  and 7 more sentences, none of them about what cannot be undone, are not shown
+  Digest of the whole: 0123456789abcdef
+
+Items, 6, and no others:
+  a, b, c, d, e
+  f
+
+Change:
+  | - deletecollection configmaps
+  | ... cut: 3 of 4 lines, and 0 bytes of others, are not shown
+  Digest of the whole: fedcba9876543210
+
+Reviews:
+  none so far
+
+To take the approval back before it is used, or to stop the agent altogether:
+  kubectl holdfast revoke 3f2a9c-1 -m COMMENT
+  kubectl holdfast suspend agent/bot
+`},
+		{"without a name", Description{Request: setup(t, func(r *v1alpha1.AccessRequest) {
+			r.Spec.Access.Names, r.Spec.Rules = nil, nil
+			r.Status = v1alpha1.AccessRequestStatus{Phase: v1alpha1.Withdrawn, GenerateName: "job-"}
+		}), NoAgent: "no such Agent"}, `
+Name:       3f2a9c-1
+Phase:      Withdrawn, asked 2m ago (2026-07-01 11:58:00 UTC)
+Agent:      bot (no such Agent)
+Requester:  system:serviceaccount:agents:bot
+Wants to:   delete namespaces
+Name of it: made up by the API server, from job-
+Origin:     Intercepted: the agent made this request, and it is held
+
+Reason, in the agent's words:
+  none given
+
+Held by:
+
+Change:
+  none recorded
+
+Reviews:
+  none so far
+`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -129,6 +212,9 @@ func TestDescribeColours(t *testing.T) {
 	for _, want := range []string{
 		"  | \x1b[31m- metadata.name: prod-a\x1b[0m\n", "  | \x1b[32m+ nothing\x1b[0m\n", "  | \x1b[36m@@ cut @@\x1b[0m\n",
 		"\x1b[33mPending\x1b[0m", `\u001b[2J`,
+		"  \x1b[31mcannot be undone: deletes persistentvolumeclaims \"prod-a/db\"\x1b[0m\n", "  \x1b[33mnot known: how many pods there are; why\x1b[0m\n",
+		"  \x1b[33mnewly allows get on secrets to group \"dev\"\x1b[0m\n", "  deletes statefulsets.apps \"db\"\n",
+		"  \x1b[31mpersistentvolumeclaims  3\x1b[0m\n", "  secrets                 4\n",
 	} {
 		if !strings.Contains(coloured.String(), want) {
 			t.Errorf("%q is not in:\n%q", want, coloured.String())
@@ -170,6 +256,12 @@ func TestChange(t *testing.T) {
 		{"withdrawn, not settled yet", pending, then(func(r *v1alpha1.AccessRequest) {
 			r.Spec.Withdrawn, r.Status.Phase, r.Status.ExpiresAt = true, v1alpha1.Approved, in(0)
 		}), prefix + "the agent withdraws it; Approved, its time is over"},
+		{"revoked", pending, then(func(r *v1alpha1.AccessRequest) {
+			r.Status.Phase, r.Status.Reviews, r.Status.Message = v1alpha1.Revoked, []v1alpha1.ReviewCopy{denied}, "taken back by bob"
+		}), prefix + `bob denies; Revoked by bob: "not\u000aon Fridays"`},
+		{"revoked by a void", pending, then(func(r *v1alpha1.AccessRequest) {
+			r.Status.Phase, r.Status.Message = v1alpha1.Revoked, "a review was voided\x1b[2J"
+		}), prefix + `Revoked (a review was voided\u001b[2J)`},
 		{"redeemed", pending, then(func(r *v1alpha1.AccessRequest) { r.Status.Phase = v1alpha1.Redeemed }), prefix + "Redeemed, the agent's request was let pass"},
 	} {
 		if got := Change(c.old, c.next, now); got != c.want {

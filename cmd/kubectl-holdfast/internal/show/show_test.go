@@ -163,19 +163,32 @@ func TestAgents(t *testing.T) {
 		},
 		{ObjectMeta: metav1.ObjectMeta{Name: "young"}},
 	}
+	list[0].Status.LastActivity = &metav1.Time{Time: now.Add(-90 * time.Second)}
+	policy := func(name string, agents ...v1alpha1.Pattern) v1alpha1.AgentPolicy {
+		return v1alpha1.AgentPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.AgentPolicySpec{Agents: agents}}
+	}
+	policies := &v1alpha1.AgentPolicyList{Items: []v1alpha1.AgentPolicy{
+		policy("d", "bot"), policy("c", "b*"), policy("b", "x", "*ot"), policy("a", "bot"), policy("for-others", "other"), policy("for-nobody"),
+	}}
 	var b bytes.Buffer
-	for _, wide := range []bool{false, true} {
-		if err := Agents(&b, list, Table{Now: now, Wide: wide}); err != nil {
+	for _, c := range []struct {
+		policies *v1alpha1.AgentPolicyList
+		wide     bool
+	}{{nil, false}, {policies, false}, {policies, true}} {
+		if err := Agents(&b, list, c.policies, Table{Now: now, Wide: c.wide}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	equal(t, b.String(), `
-NAME    SUBJECTS                                  OWNER    SUSPENDED   IN-NET    POLICIES    AGE
-bot     sa:agents/*,user:claude@corp,group:g,+1   jane     true        False     3           3h
-young                                             <none>   false       Unknown   <unknown>   <unknown>
-NAME    SUBJECTS                                       OWNER    SUSPENDED   IN-NET    POLICIES    AGE         COMPILED   MESSAGE
-bot     sa:agents/*,user:claude@corp,group:g,group:h   jane     true        False     3           3h          True       group h is not in the registration
-young                                                  <none>   false       Unknown   <unknown>   <unknown>   Unknown
+NAME    SUBJECTS                                  OWNER    SUSPENDED   IN-NET    POLICIES    LAST-ACTIVITY   AGE
+bot     sa:agents/*,user:claude@corp,group:g,+1   jane     true        False     3           90s             3h
+young                                             <none>   false       Unknown   <unknown>   <none>          <unknown>
+NAME    SUBJECTS                                  OWNER    SUSPENDED   IN-NET    POLICIES   LAST-ACTIVITY   AGE
+bot     sa:agents/*,user:claude@corp,group:g,+1   jane     true        False     a,b,c,+1   90s             3h
+young                                             <none>   false       Unknown   <none>     <none>          <unknown>
+NAME    SUBJECTS                                       OWNER    SUSPENDED   IN-NET    POLICIES   LAST-ACTIVITY   AGE         COMPILED   MESSAGE
+bot     sa:agents/*,user:claude@corp,group:g,group:h   jane     true        False     a,b,c,d    90s             3h          True       group h is not in the registration
+young                                                  <none>   false       Unknown   <none>     <none>          <unknown>   Unknown
 `)
 }
 
@@ -231,6 +244,10 @@ func TestNothingHostileIsPrinted(t *testing.T) {
 			{Name: "c", Reviewer: evil, Verdict: v1alpha1.Reject, Comment: evil, Time: ago(0)},
 		}
 		r.Status.Redeemed = &v1alpha1.Redemption{DecisionID: evil}
+		r.Status.Message, r.Status.Version, r.Status.GenerateName, r.Status.TargetUID = evil, evil, evil, evil
+		r.Status.Items = []v1alpha1.Item{{Name: evil, UID: evil}}
+		r.Status.Affected, r.Status.AffectedDigest = []string{evil, evil + ", are not shown"}, evil
+		r.Status.Change, r.Status.ChangeDigest = r.Status.Change+"\n... cut: "+evil[:2], evil
 	})
 	agent := &v1alpha1.Agent{ObjectMeta: metav1.ObjectMeta{Name: evil}, Spec: v1alpha1.AgentSpec{
 		Subjects: []v1alpha1.Subject{{Kind: evil, Name: evil}}, Owner: &v1alpha1.Owner{Name: evil},
@@ -246,7 +263,10 @@ func TestNothingHostileIsPrinted(t *testing.T) {
 		plain := setup(t, nil)
 		b.WriteString(Change(nil, r, now) + "\n" + Change(plain, r, now) + "\n" + Change(r, nil, now) + "\n")
 	}
-	if err := Agents(&b, []v1alpha1.Agent{*agent}, Table{Wide: true, Now: now}); err != nil {
+	policies := &v1alpha1.AgentPolicyList{Items: []v1alpha1.AgentPolicy{{
+		ObjectMeta: metav1.ObjectMeta{Name: evil}, Spec: v1alpha1.AgentPolicySpec{Agents: []v1alpha1.Pattern{"*"}},
+	}}}
+	if err := Agents(&b, []v1alpha1.Agent{*agent}, policies, Table{Wide: true, Now: now}); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.SplitSeq(b.String(), "\n") {
