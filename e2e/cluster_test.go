@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/holdfast-dev/holdfast/e2e/local"
 )
@@ -43,6 +44,8 @@ type cluster struct {
 	info local.Info
 	// run is nil for a cluster that the tests did not start.
 	run *local.Local
+	// accounts are the kubeconfigs of service accounts that a test has made.
+	accounts map[identity]string
 }
 
 // binDir is shared by the clusters of this test binary, so that Holdfast is built once.
@@ -139,10 +142,40 @@ type result struct {
 }
 
 func (c *cluster) kubeconfig(who identity) string {
+	if path, ok := c.accounts[who]; ok {
+		return path
+	}
 	return map[identity]string{
 		admin: c.info.AdminKubeconfig, agent: c.info.AgentKubeconfig, human: c.info.HumanKubeconfig,
 		approver: c.info.ApproverKubeconfig, approver2: c.info.Approver2Kubeconfig,
 	}[who]
+}
+
+// account makes a service account that is cluster-admin, for kubectl to run as. Those in the
+// agents' namespace are agents.
+func (c *cluster) account(t *testing.T, namespace, name string) identity {
+	t.Helper()
+	user := namespace + ":" + name
+	c.must(t, admin, "create", "serviceaccount", name, "-n", namespace)
+	c.must(t, admin, "create", "clusterrolebinding", "account:"+user, "--clusterrole=cluster-admin", "--serviceaccount="+user)
+	config, err := clientcmd.LoadFromFile(c.info.AgentKubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := strings.TrimSpace(c.must(t, admin, "create", "token", name, "-n", namespace))
+	for _, u := range config.AuthInfos {
+		u.Token = token
+	}
+	path := filepath.Join(t.TempDir(), name+".kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	if c.accounts == nil {
+		c.accounts = map[identity]string{}
+	}
+	who := identity("system:serviceaccount:" + user)
+	c.accounts[who] = path
+	return who
 }
 
 // kubectl runs the real kubectl as somebody.

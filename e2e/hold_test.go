@@ -78,14 +78,15 @@ func (c *cluster) pendingRequest(t *testing.T, object string) string {
 	return name
 }
 
-func (c *cluster) review(t *testing.T, who identity, request, verdict string) result {
+// review is somebody's verdict; more are arguments for kubectl.
+func (c *cluster) review(t *testing.T, who identity, request, verdict string, more ...string) result {
 	t.Helper()
 	return c.kubectlWith(t, fmt.Sprintf(`
 apiVersion: holdfast.dev/v1alpha1
 kind: Review
 metadata: {generateName: review-}
 spec: {accessRequest: %s, verdict: %s, comment: "because I say so", reviewer: somebody-else}
-`, request, verdict), who, "create", "-f", "-")
+`, request, verdict), who, append([]string{"create", "-f", "-"}, more...)...)
 }
 
 func (c *cluster) approve(t *testing.T, who identity, request string) {
@@ -139,32 +140,6 @@ func deniedByReview(t *testing.T, c *cluster) {
 	}
 	// The same again is answered at once.
 	c.refused(t, "approver denied it: because I say so", agent, "create", "configmap", "unwanted")
-}
-
-func whoCounts(t *testing.T, c *cluster) {
-	c.policy(t, "holds", fmt.Sprintf(holdConfigMaps, 2, "2m"))
-	done := c.started(t, "create", "configmap", "two-people")
-	request := c.pendingRequest(t, "two-people")
-	for who, want := range map[identity]string{
-		agent: "may not", human: "this review would not count: not an approver",
-	} {
-		if r := c.review(t, who, request, "Approve"); r.code == 0 || !strings.Contains(r.err, want) {
-			t.Errorf("%s approves: exit %d %s, want %q", who, r.code, r.err, want)
-		}
-	}
-	c.approve(t, approver, request)
-	eventually(t, 10*time.Second, "the second verdict of one person is refused", func() error {
-		r := c.review(t, approver, request, "Approve")
-		if r.code == 0 || !strings.Contains(r.err, "given a verdict before") {
-			return fmt.Errorf("exit %d: %s", r.code, r.err)
-		}
-		return nil
-	})
-	c.phase(t, request, "Pending")
-	c.approve(t, approver2, request)
-	if r := <-done; r.code != 0 {
-		t.Errorf("after two approvals: exit %d %s", r.code, r.err)
-	}
 }
 
 // changedAfterApproval: an approval is for exactly one change by one identity, once.

@@ -42,12 +42,35 @@ type BuildConfig struct {
 // target is a program to build.
 type target struct{ name, pkg string }
 
-func targets() []target {
-	return []target{
-		{"etcd", "go.etcd.io/etcd/server/v3"},
-		{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
-		{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
-		{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
+// release is a set of programs of one version of Kubernetes.
+type release struct {
+	version string
+	// module is the folder, below e2e/controlplane, of the Go module that pins them.
+	module  string
+	targets []target
+	// otherwise is what can be done where they cannot be built; empty where nothing can.
+	otherwise string
+}
+
+// current is the control plane itself.
+func current() release {
+	return release{
+		version: Version, module: "build",
+		targets: []target{
+			{"etcd", "go.etcd.io/etcd/server/v3"},
+			{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
+			{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+			{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
+		},
+		otherwise: ", or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl",
+	}
+}
+
+// older is the kubectl of an older Kubernetes.
+func older() release {
+	return release{
+		version: OlderVersion, module: "build-kubectl-1.34",
+		targets: []target{{"kubectl", "k8s.io/kubernetes/cmd/kubectl"}},
 	}
 }
 
@@ -56,10 +79,7 @@ func targets() []target {
 // Go and of the pinned modules. Two processes that want the same wait for each other. Errors
 // say what to do about it.
 func Build(ctx context.Context, c BuildConfig) (Binaries, error) {
-	b := &builder{config: c, found: map[string]string{}}
-	if b.config.Progress == nil {
-		b.config.Progress = io.Discard
-	}
+	b := newBuilder(c, current())
 	if b.config.Assets == "" {
 		b.config.Assets = os.Getenv("KUBEBUILDER_ASSETS")
 	}
@@ -72,11 +92,31 @@ func Build(ctx context.Context, c BuildConfig) (Binaries, error) {
 	}, nil
 }
 
+// BuildOlderKubectl returns upstream's kubectl of OlderVersion, for tests of what older
+// clients do, and builds it if the cache has none, as Build does: about two minutes on
+// two cores. Assets is not looked at: what is there is of another version.
+func BuildOlderKubectl(ctx context.Context, c BuildConfig) (string, error) {
+	b := newBuilder(c, older())
+	b.config.Assets = ""
+	if err := b.all(ctx); err != nil {
+		return "", fmt.Errorf("kubectl %s: %w", OlderVersion, err)
+	}
+	return b.found["kubectl"], nil
+}
+
 type builder struct {
-	config BuildConfig
-	module string // the folder of the module that pins the programs
-	dir    string // the cache's folder for this version
-	found  map[string]string
+	config  BuildConfig
+	release release
+	module  string // the folder of the module that pins the programs
+	dir     string // the cache's folder for this version
+	found   map[string]string
+}
+
+func newBuilder(c BuildConfig, r release) *builder {
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	return &builder{config: c, release: r, found: map[string]string{}}
 }
 
 func (b *builder) all(ctx context.Context) error {
@@ -90,7 +130,7 @@ func (b *builder) all(ctx context.Context) error {
 		return nil
 	}
 	lock, err := filelock.Acquire(ctx, b.dir+".lock", func() {
-		b.say("another process is building Kubernetes %s; waiting for it", Version)
+		b.say("another process is building Kubernetes %s; waiting for it", b.release.version)
 	})
 	if err != nil {
 		return gotool.Explain(err, "")
@@ -99,11 +139,11 @@ func (b *builder) all(ctx context.Context) error {
 	if b.lookIn(b.dir) {
 		return nil
 	}
-	for i, t := range targets() {
+	for i, t := range b.release.targets {
 		if b.found[t.name] != "" {
 			continue
 		}
-		b.say("building %s of Kubernetes %s, %d of %d (once; later runs take it from %s)", t.name, Version, i+1, len(targets()), b.dir)
+		b.say("building %s of Kubernetes %s, %d of %d (once; later runs take it from %s)", t.name, b.release.version, i+1, len(b.release.targets), b.dir)
 		if err := b.build(ctx, t); err != nil {
 			return err
 		}
@@ -119,7 +159,7 @@ func (b *builder) say(format string, args ...any) {
 // lookIn takes from dir what has not been found yet, and says whether that was all.
 func (b *builder) lookIn(dir string) bool {
 	complete := true
-	for _, t := range targets() {
+	for _, t := range b.release.targets {
 		if b.found[t.name] != "" {
 			continue
 		}
@@ -138,9 +178,9 @@ func (b *builder) lookIn(dir string) bool {
 func (b *builder) locate(ctx context.Context) error {
 	root, err := FindSource(b.config.SourceDir)
 	if err != nil {
-		return fmt.Errorf("%w: run this inside it, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl", err)
+		return fmt.Errorf("%w: run this inside it%s", err, b.release.otherwise)
 	}
-	b.module = filepath.Join(root, "e2e", "controlplane", "build")
+	b.module = filepath.Join(root, "e2e", "controlplane", b.release.module)
 	if b.config.CacheDir == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
@@ -150,10 +190,10 @@ func (b *builder) locate(ctx context.Context) error {
 	}
 	version, err := gotool.Command(ctx, b.module, "env", "GOVERSION").Output()
 	if err != nil {
-		return fmt.Errorf("%w, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl", gotool.Explain(err, ""))
+		return fmt.Errorf("%w%s", gotool.Explain(err, ""), b.release.otherwise)
 	}
 	digest := sha256.New()
-	digest.Write([]byte(ldflags()))
+	digest.Write([]byte(ldflags(b.release.version)))
 	for _, name := range []string{"go.mod", "go.sum"} {
 		data, err := os.ReadFile(filepath.Join(b.module, name))
 		if err != nil {
@@ -162,7 +202,7 @@ func (b *builder) locate(ctx context.Context) error {
 		digest.Write(data)
 	}
 	key := strings.Join([]string{
-		Version, runtime.GOOS, runtime.GOARCH, strings.TrimSpace(string(version)),
+		b.release.version, runtime.GOOS, runtime.GOARCH, strings.TrimSpace(string(version)),
 		hex.EncodeToString(digest.Sum(nil))[:12],
 	}, "-")
 	// A development version of Go has spaces in its name.
@@ -182,7 +222,7 @@ func (b *builder) build(ctx context.Context, t target) error {
 	}
 	defer func() { _ = os.RemoveAll(tmp) }() // the program has been renamed out of it
 	out := filepath.Join(tmp, t.name)
-	cmd := gotool.Command(ctx, b.module, "build", "-trimpath", "-ldflags", ldflags(), "-o", out, t.pkg)
+	cmd := gotool.Command(ctx, b.module, "build", "-trimpath", "-ldflags", ldflags(b.release.version), "-o", out, t.pkg)
 	// No C compiler: the same programs everywhere, and they need no C library.
 	cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	text, err := b.runSlowly(cmd, t.name)
@@ -227,8 +267,8 @@ func (b *builder) runSlowly(cmd *exec.Cmd, name string) (string, error) {
 	return string(out), err
 }
 
-func ldflags() string {
+func ldflags(version string) string {
 	const pkg = "k8s.io/component-base/version"
-	parts := strings.SplitN(strings.TrimPrefix(Version, "v"), ".", 3)
-	return fmt.Sprintf("-s -w -X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s", pkg, Version, parts[0], parts[1])
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	return fmt.Sprintf("-s -w -X %[1]s.gitVersion=%[2]s -X %[1]s.gitMajor=%[3]s -X %[1]s.gitMinor=%[4]s", pkg, version, parts[0], parts[1])
 }

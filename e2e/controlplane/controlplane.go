@@ -1,6 +1,7 @@
 // Package controlplane builds and describes a Kubernetes control plane that needs no
 // container engine: etcd, kube-apiserver and kube-controller-manager as upstream's own mains,
-// built from the Go module proxy once, with the flags that a cluster made by kubeadm has.
+// built from the Go module proxy once, with the flags that a cluster made by kubeadm has. For
+// tests of what older clients do it builds the kubectl of an older version as well.
 //
 // It prepares files and says what to run and how to tell that it is ready; it starts no
 // process itself (e2e/local does), runs no kubelet and no scheduler (pods are stored, never
@@ -17,6 +18,10 @@ import (
 
 // Version is the Kubernetes version that is built.
 const Version = "v1.37.2"
+
+// OlderVersion is the Kubernetes version of BuildOlderKubectl: three minor versions older than
+// the control plane, what somebody who has not updated for a year has.
+const OlderVersion = "v1.34.4"
 
 // modulePath is the first line of the go.mod that marks the source tree.
 const modulePath = "module github.com/holdfast-dev/holdfast"

@@ -134,7 +134,7 @@ func program(t *testing.T, dir, name string) string {
 func TestBuildTakesAssets(t *testing.T) {
 	t.Parallel()
 	assets := t.TempDir()
-	for _, target := range targets() {
+	for _, target := range current().targets {
 		program(t, assets, target.name)
 	}
 	// With all of them there, neither a source tree nor Go is needed.
@@ -147,26 +147,33 @@ func TestBuildTakesAssets(t *testing.T) {
 	}
 }
 
-func TestBuildTakesWhatIsMissingFromCache(t *testing.T) {
-	t.Parallel()
-	assets, cache := t.TempDir(), t.TempDir()
-	etcd := program(t, assets, "etcd")
-	located := builder{config: BuildConfig{CacheDir: cache}}
+// cached makes the folder in which a release is looked for.
+func cached(t *testing.T, cache string, r release) string {
+	t.Helper()
+	located := newBuilder(BuildConfig{CacheDir: cache}, r)
 	if err := located.locate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(located.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, target := range targets()[1:] {
-		program(t, located.dir, target.name)
+	return located.dir
+}
+
+func TestBuildTakesWhatIsMissingFromCache(t *testing.T) {
+	t.Parallel()
+	assets, cache := t.TempDir(), t.TempDir()
+	etcd := program(t, assets, "etcd")
+	dir := cached(t, cache, current())
+	for _, target := range current().targets[1:] {
+		program(t, dir, target.name)
 	}
 	var said bytes.Buffer
 	b, err := Build(t.Context(), BuildConfig{Assets: assets, CacheDir: cache, Progress: &said})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Etcd != etcd || b.APIServer != filepath.Join(located.dir, "kube-apiserver") || said.Len() != 0 {
+	if b.Etcd != etcd || b.APIServer != filepath.Join(dir, "kube-apiserver") || said.Len() != 0 {
 		t.Errorf("got %+v, said %q", b, said.String())
 	}
 }
@@ -176,5 +183,55 @@ func TestBuildWithoutSource(t *testing.T) {
 	_, err := Build(t.Context(), BuildConfig{Assets: t.TempDir(), SourceDir: t.TempDir()})
 	if !errors.Is(err, ErrNoSource) || !strings.Contains(err.Error(), "set KUBEBUILDER_ASSETS to a folder") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The older kubectl is neither taken from Assets, whose kubectl is that of the control plane,
+// nor from the control plane's place in the cache.
+func TestBuildOlderKubectl(t *testing.T) {
+	t.Parallel()
+	assets, cache := t.TempDir(), t.TempDir()
+	program(t, assets, "kubectl")
+	program(t, cached(t, cache, current()), "kubectl")
+	want := program(t, cached(t, cache, older()), "kubectl")
+	var said bytes.Buffer
+	got, err := BuildOlderKubectl(t.Context(), BuildConfig{Assets: assets, CacheDir: cache, Progress: &said})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != want || said.Len() != 0 {
+		t.Errorf("got %s, want %s; said %q", got, want, said.String())
+	}
+	if _, err := BuildOlderKubectl(t.Context(), BuildConfig{SourceDir: t.TempDir(), CacheDir: cache}); !errors.Is(err, ErrNoSource) || strings.Contains(err.Error(), "KUBEBUILDER_ASSETS") {
+		t.Errorf("outside of the source tree: %v; want %v and no advice that does not help", err, ErrNoSource)
+	}
+}
+
+// Each module builds the version that its release says, staging modules included.
+func TestModulesPinVersions(t *testing.T) {
+	t.Parallel()
+	for _, r := range []release{current(), older()} {
+		data, err := os.ReadFile(filepath.Join(r.module, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "k8s.io/kubernetes " + r.version; !strings.Contains(string(data), want) {
+			t.Errorf("%s/go.mod: want %s", r.module, want)
+		}
+		staging := " v0." + strings.TrimPrefix(r.version, "v1.")
+		replaced := 0
+		for line := range strings.Lines(string(data)) {
+			from, to, ok := strings.Cut(strings.TrimSpace(line), " => ")
+			if !ok {
+				continue
+			}
+			replaced++
+			if to != from+staging {
+				t.Errorf("%s/go.mod: %s => %s, want %s%s", r.module, from, to, from, staging)
+			}
+		}
+		if replaced == 0 {
+			t.Errorf("%s/go.mod replaces nothing", r.module)
+		}
 	}
 }
