@@ -62,6 +62,17 @@ func (c *cluster) namespace(t *testing.T) string {
 	return name
 }
 
+// complete waits for the ConfigMap that a controller puts into every namespace: with it a
+// collection becomes another one.
+func (c *cluster) complete(t *testing.T, ns string) {
+	t.Helper()
+	maps := c.impatient(t, human).CoreV1().ConfigMaps(ns)
+	eventually(t, 20*time.Second, "the namespace is complete", func() error {
+		_, err := maps.Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
+		return err
+	})
+}
+
 // generated is a ConfigMap whose name the API server makes up: each that passes is another
 // object, so that effects can be counted.
 func generated(round int) *corev1.ConfigMap {
@@ -481,10 +492,7 @@ func revoked(t *testing.T, c *cluster) {
 // exactly that.
 func collection(t *testing.T, c *cluster) {
 	ns := c.namespace(t)
-	eventually(t, 20*time.Second, "the namespace is complete", func() error {
-		_, err := c.impatient(t, human).CoreV1().ConfigMaps(ns).Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
-		return err
-	})
+	c.complete(t, ns)
 	c.configMaps(t, ns, "c1", "c2", "c3")
 	people, agentMaps := c.impatient(t, human).CoreV1().ConfigMaps(ns), c.impatient(t, agent).CoreV1().ConfigMaps(ns)
 	remove := func() error {

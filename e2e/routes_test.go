@@ -269,6 +269,7 @@ func newWave(t *testing.T, c *cluster, k kubectl, routes []route) *wave {
 	}
 	c.prepare(t, manifest.String())
 	for _, s := range w.routes {
+		c.complete(t, s.ns)
 		s.done = w.start(t, s)
 	}
 	w.opened(t)

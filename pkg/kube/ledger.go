@@ -72,20 +72,14 @@ func NewLedger(c LedgerConfig) *Ledger {
 // draft's own API request, approved, denied and not yet over, or pending. It reads storage,
 // not the cache: an approval that was used a moment ago must not be seen again.
 func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRequest, error) {
-	if r, err := l.repeated(ctx, d); r != nil || err != nil {
-		return r, err
-	}
 	const attempts = 5
 	for range attempts {
-		var list v1alpha1.AccessRequestList
-		if err := l.Live.List(ctx, &list, client.MatchingLabels{keyLabel: d.Key}); err != nil {
-			return nil, fmt.Errorf("list AccessRequests: %w", err)
+		found, last, err := l.stored(ctx, d.Key)
+		if err != nil {
+			return nil, err
 		}
-		last := 0
 		var best *v1alpha1.AccessRequest
-		for i := range list.Items {
-			r := &list.Items[i]
-			last = max(last, number(r.Name))
+		for _, r := range found {
 			live, err := l.live(ctx, d, r)
 			if err != nil {
 				return nil, err
@@ -97,6 +91,9 @@ func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRe
 		if best != nil {
 			return best, nil
 		}
+		if r, err := l.repeated(ctx, d); r != nil || err != nil {
+			return r, err
+		}
 		r, err := l.open(ctx, d, last+1)
 		if apierrors.IsAlreadyExists(err) || errors.Is(err, access.ErrConflict) {
 			continue
@@ -104,6 +101,61 @@ func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRe
 		return r, err
 	}
 	return nil, access.ErrConflict
+}
+
+// stored returns the AccessRequests of a key that may be live, as they are stored now, and the
+// number of the last one that there is. The cache says which there are, and storage, by name,
+// what has become of them: a list from storage would wait until the API server's watch cache
+// is as new as all that was written, of any kind, which takes it up to 100 ms
+// (k8s.io/apiserver, pkg/storage/cacher/progress). Names count up without a gap, so that what
+// the cache has not seen yet has the next number.
+func (l *Ledger) stored(ctx context.Context, key string) (found []*v1alpha1.AccessRequest, last int, err error) {
+	var known v1alpha1.AccessRequestList
+	if err := l.Cached.List(ctx, &known, client.MatchingFields{keyField: key}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, 0, fmt.Errorf("list AccessRequests: %w", err)
+	}
+	var look []string
+	for i := range known.Items {
+		k := &known.Items[i]
+		last = max(last, number(k.Name))
+		// An end is for good, also where the cache is old; a denial answers until it expires.
+		if !access.Ended(k.Status.Phase) || k.Status.Phase == v1alpha1.Denied {
+			look = append(look, k.Name)
+		}
+	}
+	for _, name := range look {
+		r, err := l.get(ctx, name)
+		if err != nil {
+			return nil, 0, err
+		}
+		if r != nil {
+			found = append(found, r)
+		}
+	}
+	for {
+		r, err := l.get(ctx, nameOf(key, last+1))
+		if err != nil {
+			return nil, 0, err
+		}
+		if r == nil {
+			return found, last, nil
+		}
+		last++
+		found = append(found, r)
+	}
+}
+
+// get reads an AccessRequest from storage; nil and no error where there is none.
+func (l *Ledger) get(ctx context.Context, name string) (*v1alpha1.AccessRequest, error) {
+	var r v1alpha1.AccessRequest
+	err := l.Live.Get(ctx, client.ObjectKey{Name: name}, &r)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get AccessRequest %s: %w", name, err)
+	}
+	return &r, nil
 }
 
 // rank is the order in which live requests of one change answer for it: an approval that
@@ -184,7 +236,7 @@ func (l *Ledger) open(ctx context.Context, d *access.Draft, n int) (*v1alpha1.Ac
 		return nil, err
 	}
 	r := &v1alpha1.AccessRequest{
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", d.Key, n), Labels: map[string]string{keyLabel: d.Key}},
+		ObjectMeta: metav1.ObjectMeta{Name: nameOf(d.Key, n), Labels: map[string]string{keyLabel: d.Key}},
 		Spec:       d.Spec,
 	}
 	if err := l.create(ctx, r); err != nil {
@@ -301,6 +353,9 @@ func (l *Ledger) update(ctx context.Context, r *v1alpha1.AccessRequest, next v1a
 	*r = *changed
 	return nil
 }
+
+// nameOf is the name of a key's n-th AccessRequest.
+func nameOf(key string, n int) string { return fmt.Sprintf("%s-%d", key, n) }
 
 // number is the n of <key>-<n>.
 func number(name string) int {

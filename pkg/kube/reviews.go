@@ -22,6 +22,7 @@ import (
 // name.
 const (
 	phaseField   = "status.phase"
+	keyField     = "metadata.labels." + keyLabel
 	requestField = "spec.accessRequest"
 )
 
@@ -54,6 +55,9 @@ func Index(ctx context.Context, indexer client.FieldIndexer) error {
 				return nil
 			}
 			return []string{string(r.Status.Phase)}
+		}),
+		indexer.IndexField(ctx, &v1alpha1.AccessRequest{}, keyField, func(o client.Object) []string {
+			return []string{o.GetLabels()[keyLabel]}
 		}),
 		indexer.IndexField(ctx, &v1alpha1.Review{}, requestField, func(o client.Object) []string {
 			v, ok := o.(*v1alpha1.Review)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,12 +79,8 @@ func (g *guardJudge) collection(ctx context.Context, r *Review, d decision.Decis
 		return refuse(d, decision.ReasonNotHoldable, "collections cannot be judged here; delete the objects one by one")
 	}
 	v, err := g.whole(ctx, &r.Request)
-	switch {
-	case errors.Is(err, errTooMany):
-		return refuse(d, decision.ReasonNotHoldable, fmt.Sprintf(
-			"a deletecollection is judged by all objects of its kind in the namespace, and there are more than %d; delete them one by one", maxCollection))
-	case err != nil:
-		return refuse(d, decision.ReasonInternal, "the collection could not be read")
+	if err != nil {
+		return unjudged(d, err)
 	}
 	worst := v.worst
 	worst.Warnings = d.Warnings
@@ -102,8 +99,13 @@ func (g *guardJudge) collection(ctx context.Context, r *Review, d decision.Decis
 		// It has been created since, or deleted: the next call sees it.
 		return refuse(d, decision.ReasonNotHoldable, "the collection has changed while it was judged; try again")
 	}
-	out := g.Hold(ctx, worst, Held{Review: r, Terms: v.held, Items: v.items})
-	if out.Action == decision.Allow {
+	out := g.Hold(ctx, worst, Held{
+		Review: r, Terms: v.held, Items: v.items,
+		Again: func(ctx context.Context) (decision.Decision, *engine.Held) {
+			return g.again(ctx, &r.Request, d, v.items)
+		},
+	})
+	if out.Action == decision.Allow && out.Reason == decision.ReasonApproved {
 		pass := passedCollection{held: map[types.UID]bool{}, accessRequest: out.AccessRequest}
 		for i := range v.items {
 			pass.held[v.items[i].UID] = true
@@ -113,7 +115,30 @@ func (g *guardJudge) collection(ctx context.Context, r *Review, d decision.Decis
 	return out
 }
 
+// again judges a collection anew; one that has become another is to be asked about anew, too.
+func (g *guardJudge) again(ctx context.Context, r *decision.Request, d decision.Decision, items []v1alpha1.Item) (decision.Decision, *engine.Held) {
+	v, err := g.whole(ctx, r)
+	switch {
+	case err != nil:
+		return unjudged(d, err), nil
+	case v.worst.Action != decision.Hold || slices.Equal(v.items, items):
+		return v.worst, v.held
+	}
+	d = refuse(d, decision.ReasonPending, "the collection has changed while it waited for approval; the same command is held for what it is now")
+	d.Action, d.RetryAfter = decision.Hold, time.Second
+	return d, nil
+}
+
 var errTooMany = errors.New("too many objects")
+
+// unjudged refuses a collection that could not be judged.
+func unjudged(d decision.Decision, err error) decision.Decision {
+	if errors.Is(err, errTooMany) {
+		return refuse(d, decision.ReasonNotHoldable, fmt.Sprintf(
+			"a deletecollection is judged by all objects of its kind in the namespace, and there are more than %d; delete them one by one", maxCollection))
+	}
+	return refuse(d, decision.ReasonInternal, "the collection could not be read")
+}
 
 // whole judges every object of the collection.
 func (g *guardJudge) whole(ctx context.Context, r *decision.Request) (*verdict, error) {

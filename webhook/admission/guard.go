@@ -33,8 +33,9 @@ type Held struct {
 	Terms *engine.Held
 	// Items are those of the whole collection, for a deletecollection; nil for anything else.
 	Items []v1alpha1.Item
-	// Again judges the request anew, after a wait in which an Agent may have been suspended
-	// or a policy changed. Nil for a collection, which may be another one by then.
+	// Again judges the request anew, after a wait in which an Agent may have been suspended,
+	// a policy changed, or a collection become another one. Where it returns no terms, its
+	// decision is final.
 	Again func(ctx context.Context) (decision.Decision, *engine.Held)
 }
 

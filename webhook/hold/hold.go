@@ -100,8 +100,7 @@ type Input struct {
 	// Items are those of the whole collection that a deletecollection is about; nil for
 	// anything else. The one that this call is about is among them.
 	Items []v1alpha1.Item
-	// Again judges the request anew after a wait. Nil: it is not let pass after a wait, and
-	// its client is told to come back at once.
+	// Again judges the request anew after a wait. Required: a decision beside nil is final.
 	Again func(ctx context.Context) (decision.Decision, *engine.Held)
 	// TraceID of the API request; empty where it cannot be trusted.
 	TraceID string
@@ -136,9 +135,6 @@ func (h *Holder) decide(ctx context.Context, d decision.Decision, in Input) deci
 			return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval could not be kept")
 		}
 		d.AccessRequest = r.Name
-		if r.Status.Phase == v1alpha1.Approved && waited && in.Again == nil {
-			return comeBack(d)
-		}
 		if out, done := h.conclude(ctx, d, r, draft); done {
 			return out
 		}
@@ -149,15 +145,11 @@ func (h *Holder) decide(ctx context.Context, d decision.Decision, in Input) deci
 			return pending(d, r, in, waited)
 		}
 		waited = true
-		if in.Again == nil {
-			continue
-		}
 		again, held := in.Again(ctx)
+		again.AccessRequest = r.Name
 		if held == nil { // people need not be asked any more, or have no say
-			again.AccessRequest = r.Name
 			return again
 		}
-		again.AccessRequest = r.Name
 		d, in.Held, draft.Spec.Rules = again, held, held.Rules
 	}
 	return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval kept changing")
@@ -242,14 +234,6 @@ func (h *Holder) wait(ctx context.Context, r *v1alpha1.AccessRequest, in Input) 
 
 // inlineOf is how long a call may wait.
 func inlineOf(in Input) time.Duration { return min(inline, in.Held.Wait, in.Timeout-margin) }
-
-// comeBack has the client try again at once: what it asked for was approved meanwhile, and has
-// to be looked at anew.
-func comeBack(d decision.Decision) decision.Decision {
-	d = stop(d, decision.Hold, decision.ReasonPending, "it has just been approved; the same command goes through now")
-	d.RetryAfter = time.Second
-	return d
-}
 
 // cannotWait says why a request cannot be held; empty where it can.
 func cannotWait(in *Input) string {

@@ -79,8 +79,6 @@ func TestDecide(t *testing.T) {
 		awaited int
 		// again is what the rules say after a wait: the same, where it is not set.
 		again decision.Decision
-		// collection: there is no judging again.
-		collection bool
 	}{
 		"pending, at once":       {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
 		"pending, after waiting": {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, wait: 2 * time.Minute, action: decision.Hold, reason: decision.ReasonPending, retry: 2 * time.Second, message: waits, awaited: 1},
@@ -94,11 +92,6 @@ func TestDecide(t *testing.T) {
 			ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}, wait: time.Minute, awaited: 1,
 			again:  decision.Decision{ID: "ID", Action: decision.Allow, Reason: decision.ReasonNoPolicy},
 			action: decision.Allow, reason: decision.ReasonNoPolicy,
-		},
-		"a collection, approved while waiting": {
-			ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Pending, v1alpha1.Approved}}, wait: time.Minute, awaited: 1, collection: true,
-			action: decision.Hold, reason: decision.ReasonPending, retry: time.Second,
-			message: "it has just been approved; the same command goes through now (decision ID, AccessRequest key-1)",
 		},
 		"approved":              {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{nil}}, action: decision.Allow, reason: decision.ReasonApproved},
 		"lost the race":         {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved, v1alpha1.Pending}, redeem: []error{access.ErrConflict}}, action: decision.Hold, reason: decision.ReasonPending, message: waits},
@@ -118,16 +111,13 @@ func TestDecide(t *testing.T) {
 			ledger := test.ledger
 			h := New(Config{Ledger: &ledger, Fingerprints: plain{test.fail}})
 			first, terms := decision.Decision{ID: "ID", Action: decision.Hold, Message: "agent bot may not x (decision ID)"}, &engine.Held{Wait: test.wait}
-			in := Input{Request: &test.request, Held: terms, Timeout: 15 * time.Second}
-			if !test.collection {
-				in.Again = func(context.Context) (decision.Decision, *engine.Held) {
-					if test.again.ID != "" {
-						return test.again, nil
-					}
-					return first, terms
+			again := func(context.Context) (decision.Decision, *engine.Held) {
+				if test.again.ID != "" {
+					return test.again, nil
 				}
+				return first, terms
 			}
-			d := h.Decide(context.Background(), first, in)
+			d := h.Decide(context.Background(), first, Input{Request: &test.request, Held: terms, Again: again, Timeout: 15 * time.Second})
 			if d.Action != test.action || d.Reason != test.reason || d.RetryAfter != test.retry || ledger.awaited != test.awaited {
 				t.Errorf("%s %s retry %s awaited %d, want %s %s %s %d", d.Action, d.Reason, d.RetryAfter, ledger.awaited, test.action, test.reason, test.retry, test.awaited)
 			}
@@ -153,8 +143,9 @@ func TestPlaces(t *testing.T) {
 		retry   time.Duration
 	}{"busy": {0, 12 * time.Second}, "other": {1, 2 * time.Second}} {
 		ledger.awaited = 0
-		d := h.Decide(context.Background(), decision.Decision{ID: "ID", Action: decision.Hold},
-			Input{Request: &decision.Request{}, Held: &engine.Held{Agent: agent, Wait: 2 * time.Minute}, Timeout: 15 * time.Second})
+		first, terms := decision.Decision{ID: "ID", Action: decision.Hold}, &engine.Held{Agent: agent, Wait: 2 * time.Minute}
+		again := func(context.Context) (decision.Decision, *engine.Held) { return first, terms }
+		d := h.Decide(context.Background(), first, Input{Request: &decision.Request{}, Held: terms, Again: again, Timeout: 15 * time.Second})
 		if ledger.awaited != want.awaited || d.Action != decision.Hold || d.RetryAfter != want.retry {
 			t.Errorf("%s: awaited %d, %s, retry after %s; want %d and %s", agent, ledger.awaited, d.Action, d.RetryAfter, want.awaited, want.retry)
 		}
