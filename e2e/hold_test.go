@@ -230,10 +230,7 @@ func cannotWait(t *testing.T, c *cluster) {
 	c.policy(t, "holds", fmt.Sprintf(holdConfigMaps, 1, "2m"))
 	before := c.must(t, admin, "get", "accessrequests", "-o", "name")
 	c.refused(t, "a dry run opens no request", agent, "create", "configmap", "dry", "--dry-run=server")
-	c.must(t, human, "create", "configmap", "collected")
-	c.must(t, human, "label", "configmap", "collected", "x=y")
-	c.refused(t, "delete the objects one by one", agent, "delete", "--raw", "/api/v1/namespaces/default/configmaps?labelSelector=x%3Dy")
-	c.must(t, human, "delete", "configmap", "collected")
+	c.refused(t, "a dry run opens no request", agent, "delete", "--raw", "/api/v1/namespaces/default/configmaps?dryRun=All")
 	if after := c.must(t, admin, "get", "accessrequests", "-o", "name"); after != before {
 		t.Errorf("requests before:\n%safter:\n%s", before, after)
 	}

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/access/fingerprint"
@@ -23,25 +23,33 @@ import (
 	"github.com/holdfast-dev/holdfast/webhook/hold"
 )
 
-// newHolder returns the Hold of the guard. It needs the cluster's identity, the UID of
-// kube-system, so that an approval is for one cluster.
-func newHolder(ctx context.Context, c serveConfig, live client.Reader, ledger *kube.Ledger) (admission.Hold, error) {
+// newHolder returns the Hold of the guard. clusterUID makes an approval one for this cluster.
+func newHolder(c serveConfig, clusterUID string, ledger *kube.Ledger) (admission.Hold, error) {
 	key, err := readKey(c.keyFingerprint)
 	if err != nil {
 		return nil, err
 	}
-	var ns corev1.Namespace
-	if err := live.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &ns); err != nil {
-		return nil, fmt.Errorf("read the cluster's identity (namespace %s): %w", metav1.NamespaceSystem, err)
-	}
-	hasher, err := fingerprint.New(key, string(ns.UID))
+	hasher, err := fingerprint.New(key, clusterUID)
 	if err != nil {
 		return nil, fmt.Errorf("--fingerprint-key-file: %w", err)
 	}
-	holder := hold.New(ledger, changes{hasher}, time.Now)
-	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held) decision.Decision {
-		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, TraceID: r.TraceID, Timeout: r.Timeout})
+	counters, err := hold.NewMetrics(metrics.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	holder := hold.New(hold.Config{Ledger: ledger, Fingerprints: changes{hasher}, Metrics: counters})
+	return func(ctx context.Context, r *admission.Review, d decision.Decision, held *engine.Held, items []v1alpha1.Item) decision.Decision {
+		return holder.Decide(ctx, d, hold.Input{Request: &r.Request, Held: held, Items: items, TraceID: r.TraceID, Timeout: r.Timeout})
 	}, nil
+}
+
+// clusterID is the cluster's identity: the UID of kube-system, which no other cluster has.
+func clusterID(ctx context.Context, live client.Reader) (string, error) {
+	var ns corev1.Namespace
+	if err := live.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &ns); err != nil {
+		return "", fmt.Errorf("read the cluster's identity (namespace %s): %w", metav1.NamespaceSystem, err)
+	}
+	return string(ns.UID), nil
 }
 
 // changes is what the holder wants to know of changes.

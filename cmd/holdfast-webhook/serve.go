@@ -42,6 +42,7 @@ type serveConfig struct {
 	keyFingerprint string
 	trustTraces    bool
 	logFormat      string
+	keep           keepConfig
 }
 
 func serveCommand() *cobra.Command {
@@ -64,6 +65,7 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&c.keyFingerprint, "fingerprint-key-file", "", "at least 32 random bytes, the same for all replicas, that changes are fingerprinted with; made where it does not exist")
 	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+	c.keep.add(f)
 	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "fingerprint-key-file"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -100,27 +102,35 @@ func serve(ctx context.Context, c serveConfig) error {
 	if _, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}); err != nil {
 		return fmt.Errorf("watch namespaces: %w", err)
 	}
-	ledger := kube.NewLedger(mgr.GetCache(), mgr.GetAPIReader(), mgr.GetClient())
-	holder, err := newHolder(ctx, c, mgr.GetAPIReader(), ledger)
+	book, err := c.ledger(mgr, log)
+	if err != nil {
+		return err
+	}
+	cluster, err := clusterID(ctx, mgr.GetAPIReader())
+	if err != nil {
+		return err
+	}
+	holder, err := newHolder(c, cluster, book.ledger)
 	if err != nil {
 		return err
 	}
 	facts := factsOf(decider)
-	if err := kube.NewReviews(ledger, facts).SetupWithManager(mgr); err != nil {
+	if err := kube.NewReviews(book.ledger, facts).SetupWithManager(ctx, mgr); err != nil {
 		return err
 	}
 	requests := lookUp(mgr.GetAPIReader())
+	guard := admission.GuardConfig{Engine: decider, Namespaces: namespaces, Objects: book.objects, Hold: holder}
 	for path, hook := range map[string]admission.Config{
-		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(decider, namespaces, holder), TrustTraces: c.trustTraces},
+		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(guard), TrustTraces: c.trustTraces},
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
-			IsAgent: decider.IsAgent, Facts: facts, AccessRequest: requests, Net: watched,
+			IsAgent: decider.IsAgent, Facts: facts, AccessRequest: requests, Gone: book.objects.Gone, Net: watched,
 		})},
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
 	} {
 		hook.Metrics, hook.Log = counters, log
 		server.Register(path, admission.NewHandler(hook))
 	}
-	for _, r := range []manager.Runnable{server, ledger, loader, statuses, health(c.healthListen, c.listen, decider)} {
+	for _, r := range []manager.Runnable{server, book.ledger, book.leader, loader, statuses, health(c.healthListen, c.listen, decider)} {
 		if err := mgr.Add(r); err != nil {
 			return err
 		}
@@ -173,6 +183,9 @@ func (c serveConfig) manager() (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
+	// The API server's priority and fairness is what slows clients down, and the client's own
+	// limit, of five requests a second, would have agents wait for it.
+	config.QPS = -1
 	return ctrl.NewManager(config, manager.Options{
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: "0"},

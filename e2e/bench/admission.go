@@ -74,7 +74,7 @@ func serveHandler(name string) error {
 		if err != nil {
 			return err
 		}
-		judge = admission.Guard(e, nil, nil)
+		judge = admission.Guard(admission.GuardConfig{Engine: e})
 	}
 	authority, err := certs.NewAuthority("bench", time.Hour)
 	if err != nil {

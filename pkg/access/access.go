@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,8 +71,10 @@ func Count(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts) []v1al
 		if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
 			return c
 		}
-		return compare(a.Name, b.Name)
+		return strings.Compare(a.Name, b.Name)
 	})
+	// An approval is taken back by anybody who could have given it, those who did included.
+	revocable := r.Status.Phase == v1alpha1.Approved
 	seen := map[string]bool{}
 	copies := make([]v1alpha1.ReviewCopy, 0, len(reviews))
 	for i := range reviews {
@@ -82,7 +85,8 @@ func Count(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts) []v1al
 		}
 		c.Rules, c.Group, c.Refused = judge(r, v, f)
 		if c.Refused == "" {
-			if seen[v.Spec.Reviewer] {
+			revokes := revocable && v.Spec.Verdict == v1alpha1.Reject
+			if seen[v.Spec.Reviewer] && !revokes {
 				c.Rules, c.Refused = nil, RefusedSecond
 			}
 			seen[v.Spec.Reviewer] = true
@@ -90,17 +94,6 @@ func Count(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts) []v1al
 		copies = append(copies, c)
 	}
 	return copies
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
 }
 
 // judge says for which rules one review counts, but for earlier ones of the same person.
@@ -156,24 +149,54 @@ func approves(a v1alpha1.Approvers, user string, groups []string) (group string,
 	return "", false
 }
 
-// Next is the status that a pending request should have now: still Pending, or Approved,
-// Denied, Expired or Withdrawn, with the reviews copied. The status of a request in another
-// phase is returned as it is, but for an approval that has expired or was withdrawn.
+// Next is the status that a request should have now, with the reviews copied. What waits is
+// still Pending, or Approved, Denied, Expired or Withdrawn; an approval stands, or is Expired,
+// Withdrawn or Revoked: by a Deny, or because a review on which it rests has been voided. Of
+// what has been redeemed only the copies of reviews change, so that it shows what was voided
+// too late.
 func Next(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts, now time.Time) v1alpha1.AccessRequestStatus {
 	s := *r.Status.DeepCopy()
-	if s.Phase == v1alpha1.Pending {
-		s.Reviews = Count(r, reviews, f)
-	}
-	switch over := Over(r, now); {
-	case over != "":
+	if over := Over(r, now); over != "" {
+		if s.Phase == v1alpha1.Pending {
+			s.Reviews = Count(r, reviews, f)
+		}
 		return End(s, over, now)
-	case s.Phase != v1alpha1.Pending:
-	case denied(s.Reviews) != nil:
-		return End(s, v1alpha1.Denied, now)
-	case len(Missing(r, s.Reviews)) == 0:
-		s.Phase = v1alpha1.Approved
+	}
+	switch s.Phase {
+	case v1alpha1.Pending:
+		s.Reviews = Count(r, reviews, f)
+		switch {
+		case denied(s.Reviews) != nil:
+			return End(s, v1alpha1.Denied, now)
+		case len(Missing(r, s.Reviews)) == 0:
+			s.Phase = v1alpha1.Approved
+		}
+	case v1alpha1.Approved:
+		s.Reviews = Count(r, reviews, f)
+		switch {
+		case denied(s.Reviews) != nil:
+			s.Message = "taken back by " + denied(s.Reviews).Reviewer
+			return End(s, v1alpha1.Revoked, now)
+		case voided(s.Reviews) && len(Missing(r, s.Reviews)) > 0:
+			s.Message = "a review on which the approval rested was voided"
+			return End(s, v1alpha1.Revoked, now)
+		}
+	case v1alpha1.Redeemed, v1alpha1.Used:
+		for i := range s.Reviews {
+			if why := f.Voided[s.Reviews[i].Name]; why != "" && s.Reviews[i].Refused != why {
+				s.Reviews[i].Refused = why
+				s.Message = "a review on which the approval rested was voided after the approval had been used"
+			}
+		}
 	}
 	return s
+}
+
+// VoidedPrefix begins why a review was voided: it counted when it was made, and no longer.
+const VoidedPrefix = "voided: "
+
+func voided(copies []v1alpha1.ReviewCopy) bool {
+	return slices.ContainsFunc(copies, func(c v1alpha1.ReviewCopy) bool { return strings.HasPrefix(c.Refused, VoidedPrefix) })
 }
 
 // Over is the phase to which a request that waits, or an approval, goes by itself: Withdrawn,

@@ -39,6 +39,7 @@ func facts() Facts {
 
 func TestNext(t *testing.T) {
 	t.Parallel()
+	approved := func(r *v1alpha1.AccessRequest, _ *Facts) { r.Status.Phase = v1alpha1.Approved }
 	yes, no := v1alpha1.Approve, v1alpha1.Reject
 	one, two := rule("one", 1, "ops"), rule("two", 2, "ops", "sec")
 	owned := one
@@ -79,6 +80,18 @@ func TestNext(t *testing.T) {
 		"an approval expires": {rules: []v1alpha1.HoldingRule{one}, change: func(r *v1alpha1.AccessRequest, _ *Facts) {
 			r.Status.Phase, r.Status.ExpiresAt.Time = v1alpha1.Approved, noon
 		}, want: v1alpha1.Expired},
+		"taken back by another":             {rules: []v1alpha1.HoldingRule{one}, reviews: []v1alpha1.Review{review(1, "ann", "ops", yes), review(2, "ben", "ops", no)}, change: approved, want: v1alpha1.Revoked},
+		"taken back by who gave it":         {rules: []v1alpha1.HoldingRule{one}, reviews: []v1alpha1.Review{review(1, "ann", "ops", yes), review(2, "ann", "ops", no)}, change: approved, want: v1alpha1.Revoked},
+		"taken back by a stranger":          {rules: []v1alpha1.HoldingRule{one}, reviews: []v1alpha1.Review{review(1, "ann", "ops", yes), review(2, "eve", "dev", no)}, change: approved, want: v1alpha1.Approved, refused: RefusedStranger},
+		"an approval is not approved again": {rules: []v1alpha1.HoldingRule{one}, reviews: []v1alpha1.Review{review(1, "ann", "ops", yes), review(2, "ann", "ops", yes)}, change: approved, want: v1alpha1.Approved, refused: RefusedSecond},
+		"an approval rests on what is voided": {rules: []v1alpha1.HoldingRule{one}, reviews: []v1alpha1.Review{review(1, "ann", "ops", yes)}, change: func(r *v1alpha1.AccessRequest, f *Facts) {
+			approved(r, f)
+			f.Voided = map[string]string{"vb": VoidedPrefix + "impersonated"}
+		}, want: v1alpha1.Revoked, refused: VoidedPrefix + "impersonated"},
+		"an approval that needs none of what is voided": {rules: []v1alpha1.HoldingRule{one}, reviews: []v1alpha1.Review{review(1, "ann", "ops", yes), review(2, "ben", "ops", yes)}, change: func(r *v1alpha1.AccessRequest, f *Facts) {
+			approved(r, f)
+			f.Voided = map[string]string{"vb": VoidedPrefix + "impersonated"}
+		}, want: v1alpha1.Approved, refused: VoidedPrefix + "impersonated"},
 		"a redemption does not": {rules: []v1alpha1.HoldingRule{one}, change: func(r *v1alpha1.AccessRequest, _ *Facts) {
 			r.Status.Phase, r.Status.ExpiresAt.Time = v1alpha1.Redeemed, noon
 		}, want: v1alpha1.Redeemed},

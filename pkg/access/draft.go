@@ -1,8 +1,11 @@
 package access
 
 import (
+	"context"
 	"errors"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 )
@@ -12,8 +15,8 @@ import (
 var (
 	// ErrConflict: somebody else changed the AccessRequest first.
 	ErrConflict = errors.New("the AccessRequest has changed")
-	// ErrTooManyPending: the agent has as many requests waiting as it may.
-	ErrTooManyPending = errors.New("too many requests of this agent wait for people")
+	// ErrTooManyPending: as many requests wait, of the agent or of all, as may.
+	ErrTooManyPending = errors.New("too many requests wait for people")
 )
 
 // Draft is an AccessRequest that is to be found or opened.
@@ -24,9 +27,18 @@ type Draft struct {
 	Spec v1alpha1.AccessRequestSpec
 	// Fingerprint goes into the status.
 	Fingerprint string
-	// Change returns the change for people to read. It is called where the AccessRequest
-	// gets its first status, and not where it is only found again.
-	Change func() string
+	// Version of the API in which the change came, and GenerateName where the API server
+	// makes up the name, go into the status.
+	Version, GenerateName string
+	// UID and ResourceVersion of the object that would be changed; empty for one that is
+	// created. For a collection UID is that of the object which this call is about.
+	UID             types.UID
+	ResourceVersion string
+	// Items of a collection; nil for anything else.
+	Items []v1alpha1.Item
+	// Show fills in what people see: the change, and what it would do. It is called where the
+	// AccessRequest gets its first status, and not where it is only found again.
+	Show func(ctx context.Context, s *v1alpha1.AccessRequestStatus)
 	// ExpiresAfter is how long the AccessRequest waits, and an approval stands.
 	ExpiresAfter time.Duration
 	// TraceID of the API request that asks; empty where it cannot be trusted.

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
@@ -34,6 +36,22 @@ func newHeld(agents []*v1alpha1.Agent, v policy.Verdict) *Held {
 		h.Rules = append(h.Rules, f.Terms.Rule)
 	}
 	return h
+}
+
+// With is what it takes to let several held requests pass together; either may be nil.
+func (h *Held) With(other *Held) *Held {
+	if h == nil || other == nil {
+		return cmp.Or(h, other)
+	}
+	both := *h
+	both.Wait, both.ExpiresAfter = min(h.Wait, other.Wait), min(h.ExpiresAfter, other.ExpiresAfter)
+	both.Rules = slices.Clone(h.Rules)
+	for _, rule := range other.Rules {
+		if !slices.ContainsFunc(both.Rules, func(r v1alpha1.HoldingRule) bool { return r.Policy == rule.Policy && r.Rule == rule.Rule }) {
+			both.Rules = append(both.Rules, rule)
+		}
+	}
+	return &both
 }
 
 // Owner is the user who owns the Agent of that name; empty where there is none.

@@ -11,7 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,123 +22,83 @@ import (
 // keyLabel marks the AccessRequests of one identity and change.
 const keyLabel = "holdfast.dev/key"
 
-// MaxPending is how many requests of one agent may wait for people at the same time.
-const MaxPending = 20
+// Defaults of LedgerConfig.
+const (
+	DefaultMaxPending      = 500
+	DefaultMaxPendingAgent = 20
+)
+
+// LedgerConfig is what a Ledger needs. Cached, Live, Client and Objects are required.
+type LedgerConfig struct {
+	// Cached answers from the watch, Live from the API server's storage.
+	Cached cache.Cache
+	Live   client.Reader
+	Client client.Client
+	// Objects looks at the objects that AccessRequests are for.
+	Objects *Objects
+	// MaxPending is how many requests may wait for people at the same time in all, and
+	// MaxPendingAgent how many of one agent; 0 are the defaults, 500 and 20. Replicas that
+	// open requests in the same instant may each go one beyond.
+	MaxPending, MaxPendingAgent int
+	// Metrics counts. Nil counts nothing.
+	Metrics *LedgerMetrics
+	// Now is the clock. Nil is time.Now.
+	Now func() time.Time
+}
 
 // Ledger keeps AccessRequests as objects of the API server, which every replica shares.
 type Ledger struct {
-	// cached answers from the watch, live from the API server's storage.
-	cached cache.Cache
-	live   client.Reader
-	client client.Client
-	now    func() time.Time
-
-	mu       sync.Mutex
-	watchers map[string][]chan struct{}
+	LedgerConfig
+	waiters waiters
+	// opening lets one request after the other be counted and opened.
+	opening sync.Mutex
 }
 
 // NewLedger returns a ledger; Start lets Await wake up.
-func NewLedger(cached cache.Cache, live client.Reader, c client.Client) *Ledger {
-	return &Ledger{cached: cached, live: live, client: c, now: time.Now, watchers: map[string][]chan struct{}{}}
+func NewLedger(c LedgerConfig) *Ledger {
+	if c.MaxPending <= 0 {
+		c.MaxPending = DefaultMaxPending
+	}
+	if c.MaxPendingAgent <= 0 {
+		c.MaxPendingAgent = DefaultMaxPendingAgent
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Ledger{LedgerConfig: c, waiters: waiters{by: map[string][]chan struct{}{}}}
 }
 
-// NeedLeaderElection implements controller-runtime's LeaderElectionRunnable.
-func (l *Ledger) NeedLeaderElection() bool { return false }
-
-// Start watches AccessRequests and wakes those who wait for one, until the context ends.
-func (l *Ledger) Start(ctx context.Context) error {
-	informer, err := l.cached.GetInformer(ctx, &v1alpha1.AccessRequest{})
-	if err != nil {
-		return fmt.Errorf("watch AccessRequests: %w", err)
-	}
-	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		UpdateFunc: func(_, changed any) { l.wake(changed) },
-		DeleteFunc: l.wake,
-	})
-	if err != nil {
-		return fmt.Errorf("watch AccessRequests: %w", err)
-	}
-	<-ctx.Done()
-	return informer.RemoveEventHandler(registration)
-}
-
-func (l *Ledger) wake(object any) {
-	if deleted, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
-		object = deleted.Obj
-	}
-	r, ok := object.(*v1alpha1.AccessRequest)
-	if !ok {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, w := range l.watchers[r.Name] {
-		close(w)
-	}
-	delete(l.watchers, r.Name)
-}
-
-// Await returns when the AccessRequest has left the phase it was seen in, or the context
-// has ended.
-func (l *Ledger) Await(ctx context.Context, seen *v1alpha1.AccessRequest) {
-	for ctx.Err() == nil {
-		changed := make(chan struct{})
-		l.mu.Lock()
-		l.watchers[seen.Name] = append(l.watchers[seen.Name], changed)
-		l.mu.Unlock()
-		// What changed before the watcher was there is seen here.
-		var now v1alpha1.AccessRequest
-		err := l.cached.Get(ctx, client.ObjectKey{Name: seen.Name}, &now)
-		if err == nil && now.Status.Phase != seen.Status.Phase && now.Status.Phase != "" {
-			l.forget(seen.Name, changed)
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			l.forget(seen.Name, changed)
-		}
-	}
-}
-
-func (l *Ledger) forget(name string, changed chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i, w := range l.watchers[name] {
-		if w == changed {
-			l.watchers[name] = append(l.watchers[name][:i], l.watchers[name][i+1:]...)
-			break
-		}
-	}
-	if len(l.watchers[name]) == 0 {
-		delete(l.watchers, name)
-	}
-}
-
-// Claim returns the one live AccessRequest for the draft's key, or opens one: pending,
-// approved, denied and not yet over, or redeemed by the draft's own API request. It reads
-// storage, not the cache: an approval that was used a moment ago must not be seen again.
+// Claim returns the one live AccessRequest for the draft, or opens one: redeemed by the
+// draft's own API request, approved, denied and not yet over, or pending. It reads storage,
+// not the cache: an approval that was used a moment ago must not be seen again.
 func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRequest, error) {
+	if r, err := l.repeated(ctx, d); r != nil || err != nil {
+		return r, err
+	}
 	const attempts = 5
 	for range attempts {
 		var list v1alpha1.AccessRequestList
-		if err := l.live.List(ctx, &list, client.MatchingLabels{keyLabel: d.Key}); err != nil {
+		if err := l.Live.List(ctx, &list, client.MatchingLabels{keyLabel: d.Key}); err != nil {
 			return nil, fmt.Errorf("list AccessRequests: %w", err)
 		}
 		last := 0
+		var best *v1alpha1.AccessRequest
 		for i := range list.Items {
 			r := &list.Items[i]
 			last = max(last, number(r.Name))
-			live, err := l.settle(ctx, d, r)
+			live, err := l.live(ctx, d, r)
 			if err != nil {
 				return nil, err
 			}
-			if live != nil {
-				return live, nil
+			if live != nil && (best == nil || rank(live) < rank(best)) {
+				best = live
 			}
 		}
+		if best != nil {
+			return best, nil
+		}
 		r, err := l.open(ctx, d, last+1)
-		if apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) {
+		if apierrors.IsAlreadyExists(err) || errors.Is(err, access.ErrConflict) {
 			continue
 		}
 		return r, err
@@ -146,10 +106,44 @@ func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRe
 	return nil, access.ErrConflict
 }
 
-// settle returns the AccessRequest if it is live for the draft, after giving it its first
+// rank is the order in which live requests of one change answer for it: an approval that
+// stands again goes before a request that was opened while it had been redeemed.
+func rank(r *v1alpha1.AccessRequest) int {
+	switch r.Status.Phase {
+	case v1alpha1.Redeemed:
+		return 0
+	case v1alpha1.Approved:
+		return 1
+	case v1alpha1.Denied:
+		return 2
+	default:
+		return 3
+	}
+}
+
+// repeated finds the AccessRequest that this very API request has redeemed already, where
+// another key may hide it: in a collection that has lost its first objects, or a delete whose
+// options the API server has filled in.
+func (l *Ledger) repeated(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRequest, error) {
+	if verb := d.Spec.Access.Verbs[0]; verb != "delete" && verb != "deletecollection" {
+		return nil, nil //nolint:nilnil // it has one key throughout
+	}
+	var list v1alpha1.AccessRequestList
+	if err := l.Live.List(ctx, &list, client.MatchingFields{"status.phase": string(v1alpha1.Redeemed)}); err != nil {
+		return nil, fmt.Errorf("list AccessRequests: %w", err)
+	}
+	for i := range list.Items {
+		if access.Repeated(&list.Items[i], d, l.Now()) {
+			return &list.Items[i], nil
+		}
+	}
+	return nil, nil //nolint:nilnil // there is none
+}
+
+// live returns the AccessRequest if it is live for the draft, after giving it its first
 // status, or ending it, where that is due.
-func (l *Ledger) settle(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
-	now := l.now()
+func (l *Ledger) live(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
+	now := l.Now()
 	switch r.Status.Phase {
 	case "":
 		return l.begin(ctx, d, r)
@@ -163,7 +157,7 @@ func (l *Ledger) settle(ctx context.Context, d *access.Draft, r *v1alpha1.Access
 			return r, nil
 		}
 	case v1alpha1.Redeemed:
-		if d.TraceID != "" && r.Status.Redeemed != nil && r.Status.Redeemed.TraceID == d.TraceID {
+		if access.Repeated(r, d, now) {
 			return r, nil
 		}
 	}
@@ -180,76 +174,123 @@ func ignoreConflict(err error) error {
 // open creates the n-th AccessRequest for a key. The name is the lock: of two who try, one
 // gets AlreadyExists.
 func (l *Ledger) open(ctx context.Context, d *access.Draft, n int) (*v1alpha1.AccessRequest, error) {
-	waiting, err := l.pending(ctx, d.Spec.Agent)
-	if err != nil {
+	// What the cache knows to be waiting has been opened; it may have ended a moment ago.
+	if err := l.room(ctx, l.Cached, d.Spec.Agent); err != nil {
 		return nil, err
-	}
-	if waiting >= MaxPending {
-		return nil, access.ErrTooManyPending
 	}
 	r := &v1alpha1.AccessRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", d.Key, n), Labels: map[string]string{keyLabel: d.Key}},
 		Spec:       d.Spec,
 	}
-	if err := l.client.Create(ctx, r); err != nil {
-		return nil, fmt.Errorf("open AccessRequest: %w", err)
+	if err := l.create(ctx, r); err != nil {
+		return nil, err
 	}
 	return l.begin(ctx, d, r)
 }
 
-// begin gives an AccessRequest its first status.
-func (l *Ledger) begin(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
-	err := l.update(ctx, r, v1alpha1.AccessRequestStatus{
-		Phase: v1alpha1.Pending, Fingerprint: d.Fingerprint, Change: d.Change(),
-		ExpiresAt: &metav1.Time{Time: l.now().Add(d.ExpiresAfter)},
-	})
-	if errors.Is(err, access.ErrConflict) {
-		// Another call of the same request was faster.
-		err = l.live.Get(ctx, client.ObjectKeyFromObject(r), r)
+func (l *Ledger) create(ctx context.Context, r *v1alpha1.AccessRequest) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	if err := l.room(ctx, l.Live, r.Spec.Agent); err != nil {
+		return err
 	}
-	return r, err
+	if err := l.Client.Create(ctx, r); err != nil {
+		return fmt.Errorf("open AccessRequest: %w", err)
+	}
+	l.Metrics.held()
+	return nil
 }
 
-// pending counts the requests of an agent that wait for people, by the cache.
-func (l *Ledger) pending(ctx context.Context, agent string) (int, error) {
-	var list v1alpha1.AccessRequestList
-	if err := l.cached.List(ctx, &list); err != nil {
-		return 0, fmt.Errorf("list AccessRequests: %w", err)
-	}
-	n := 0
-	for i := range list.Items {
-		p := list.Items[i].Status.Phase
-		if list.Items[i].Spec.Agent == agent && (p == v1alpha1.Pending || p == "") {
-			n++
+// room returns access.ErrTooManyPending where no more may wait. A request that has no status
+// yet waits, too.
+func (l *Ledger) room(ctx context.Context, from client.Reader, agent string) error {
+	all, own := 0, 0
+	for _, phase := range []v1alpha1.Phase{v1alpha1.Pending, ""} {
+		var list v1alpha1.AccessRequestList
+		if err := from.List(ctx, &list, client.MatchingFields{phaseField: string(phase)}, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("list AccessRequests: %w", err)
+		}
+		all += len(list.Items)
+		for i := range list.Items {
+			if list.Items[i].Spec.Agent == agent {
+				own++
+			}
 		}
 	}
-	return n, nil
+	if own >= l.MaxPendingAgent || all >= l.MaxPending {
+		return access.ErrTooManyPending
+	}
+	return nil
 }
 
-// Redeem moves an approved AccessRequest to Redeemed by one conditional update; access.ErrConflict
-// where it was changed since it was read.
+// begin gives an AccessRequest its first status. It expires by the API server's clock, on
+// which all replicas agree.
+func (l *Ledger) begin(ctx context.Context, d *access.Draft, r *v1alpha1.AccessRequest) (*v1alpha1.AccessRequest, error) {
+	s := v1alpha1.AccessRequestStatus{
+		Phase: v1alpha1.Pending, Fingerprint: d.Fingerprint, Version: d.Version, GenerateName: d.GenerateName, Items: d.Items,
+		ExpiresAt: &metav1.Time{Time: r.CreationTimestamp.Add(d.ExpiresAfter)},
+	}
+	if len(d.Items) == 0 {
+		s.TargetUID = d.UID
+	}
+	d.Show(ctx, &s)
+	err := l.update(ctx, r, s)
+	if errors.Is(err, access.ErrConflict) {
+		// Another call of the same request was faster.
+		err = l.Live.Get(ctx, client.ObjectKeyFromObject(r), r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("begin AccessRequest: %w", err)
+	}
+	return r, nil
+}
+
+// Redeem moves an approved AccessRequest to Redeemed by one conditional update;
+// access.ErrConflict where it was changed since it was read.
 func (l *Ledger) Redeem(ctx context.Context, r *v1alpha1.AccessRequest, by v1alpha1.Redemption) error {
+	if by.ResourceVersion == "" && r.Spec.Access.Verbs[0] == "create" {
+		// Where it is not known, the approval is spent whatever comes of it.
+		by.ResourceVersion, _ = l.Objects.Version(ctx, refOf(r))
+	}
 	next := *r.Status.DeepCopy()
-	next.Phase, next.Redeemed = v1alpha1.Redeemed, &by
+	next.Phase, next.Redeemed, next.Message = v1alpha1.Redeemed, &by, ""
 	return l.update(ctx, r, next)
+}
+
+// refOf is what an AccessRequest for one request is about.
+func refOf(r *v1alpha1.AccessRequest) Ref {
+	a := &r.Spec.Access
+	first := func(list []string) string {
+		if len(list) == 0 {
+			return ""
+		}
+		return list[0]
+	}
+	resource, _, _ := strings.Cut(first(a.Resources), "/")
+	return Ref{
+		GroupVersionResource: schema.GroupVersionResource{Group: first(a.APIGroups), Version: r.Status.Version, Resource: resource},
+		Namespace:            first(a.Namespaces), Name: first(a.Names),
+	}
 }
 
 // update writes a status if nobody has changed the object since it was read, and if the
 // move is legal.
 func (l *Ledger) update(ctx context.Context, r *v1alpha1.AccessRequest, next v1alpha1.AccessRequestStatus) error {
-	if next.Phase != r.Status.Phase {
-		if err := access.Move(r.Status.Phase, next.Phase); err != nil {
+	before := r.Status.DeepCopy()
+	if next.Phase != before.Phase {
+		if err := access.Move(before.Phase, next.Phase); err != nil {
 			return err
 		}
 	}
 	changed := r.DeepCopy()
 	changed.Status = next
-	if err := l.client.Status().Update(ctx, changed); err != nil {
+	if err := l.Client.Status().Update(ctx, changed); err != nil {
 		if apierrors.IsConflict(err) {
 			return access.ErrConflict
 		}
 		return fmt.Errorf("update AccessRequest %s: %w", r.Name, err)
 	}
+	l.Metrics.moved(changed, before, l.Now())
 	*r = *changed
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -17,13 +18,20 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 )
 
-// settleAfter is how long after its redemption an approval counts as used: by then the API
-// server has asked again whatever it asks again within one request.
-const settleAfter = time.Minute
+// Fields by which the cache finds objects; the API server selects AccessRequests by the same
+// name.
+const (
+	phaseField   = "status.phase"
+	requestField = "spec.accessRequest"
+)
 
-// Reviews moves AccessRequests on: when people have reviewed them, when their time is up,
-// and when an approval has been redeemed for long enough to be used. Replicas that do it at
-// the same time get in each other's way without harm: every move is a conditional update.
+// voidedAnnotation says on a Review why it does not count although it was well when it was
+// made. Nobody but Holdfast can write it after that.
+const voidedAnnotation = "holdfast.dev/voided"
+
+// Reviews moves AccessRequests on when people have reviewed them. Every replica does it, so
+// that none of the calls that wait has to wait for a leader; replicas that do it at the same
+// time get in each other's way without harm: every move is a conditional update.
 type Reviews struct {
 	ledger *Ledger
 	// facts about people, for the owner of an agent.
@@ -36,8 +44,29 @@ func NewReviews(l *Ledger, facts func(agent string) access.Facts) *Reviews {
 	return &Reviews{ledger: l, facts: facts}
 }
 
-// SetupWithManager registers the controller.
-func (c *Reviews) SetupWithManager(mgr ctrl.Manager) error {
+// SetupWithManager registers the controller, and the fields by which the ledger finds
+// AccessRequests in the cache.
+func (c *Reviews) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	indexer := mgr.GetFieldIndexer()
+	err := errors.Join(
+		indexer.IndexField(ctx, &v1alpha1.AccessRequest{}, phaseField, func(o client.Object) []string {
+			r, ok := o.(*v1alpha1.AccessRequest)
+			if !ok {
+				return nil
+			}
+			return []string{string(r.Status.Phase)}
+		}),
+		indexer.IndexField(ctx, &v1alpha1.Review{}, requestField, func(o client.Object) []string {
+			v, ok := o.(*v1alpha1.Review)
+			if !ok {
+				return nil
+			}
+			return []string{v.Spec.AccessRequest}
+		}),
+	)
+	if err != nil {
+		return fmt.Errorf("index AccessRequests and Reviews: %w", err)
+	}
 	off := false
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("reviews").
@@ -49,52 +78,67 @@ func (c *Reviews) SetupWithManager(mgr ctrl.Manager) error {
 			}
 			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: review.Spec.AccessRequest}}}
 		})).
-		WithOptions(controller.Options{NeedLeaderElection: &off}).
+		WithOptions(controller.Options{NeedLeaderElection: &off, MaxConcurrentReconciles: 4}).
 		Complete(c)
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (c *Reviews) Reconcile(ctx context.Context, q reconcile.Request) (reconcile.Result, error) {
 	var r v1alpha1.AccessRequest
-	if err := c.ledger.cached.Get(ctx, q.NamespacedName, &r); err != nil {
+	if err := c.ledger.Cached.Get(ctx, q.NamespacedName, &r); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	if r.Status.Phase == "" {
+		return reconcile.Result{}, nil // about to get its first status
+	}
 	var reviews v1alpha1.ReviewList
-	if err := c.ledger.cached.List(ctx, &reviews); err != nil {
+	if err := c.ledger.Cached.List(ctx, &reviews, client.MatchingFields{requestField: r.Name}); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Reviews: %w", err)
 	}
-	now := c.ledger.now()
 	facts := c.facts(r.Spec.Agent)
 	if facts.IsAgent == nil {
 		return reconcile.Result{RequeueAfter: time.Second}, nil
 	}
-	next := access.Next(&r, reviews.Items, facts, now)
-	if r.Status.Phase == v1alpha1.Redeemed && r.Status.Redeemed != nil && !now.Before(r.Status.Redeemed.Time.Add(settleAfter)) {
-		next = access.End(next, v1alpha1.Used, now)
+	facts.Voided = voidedOf(reviews.Items)
+	next := access.Next(&r, reviews.Items, facts, c.ledger.Now())
+	if equality.Semantic.DeepEqual(r.Status, next) {
+		return reconcile.Result{}, nil
 	}
-	if !equality.Semantic.DeepEqual(r.Status, next) {
-		err := c.ledger.update(ctx, &r, next)
-		if errors.Is(err, access.ErrConflict) {
-			return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
-		}
-		if err != nil {
-			return reconcile.Result{}, client.IgnoreNotFound(err)
-		}
+	err := c.ledger.update(ctx, &r, next)
+	if errors.Is(err, access.ErrConflict) {
+		return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
 	}
-	return reconcile.Result{RequeueAfter: due(&r, now)}, nil
+	return reconcile.Result{}, client.IgnoreNotFound(err)
 }
 
-// due is when time alone will move the request on; 0 for never.
-func due(r *v1alpha1.AccessRequest, now time.Time) time.Duration {
-	switch r.Status.Phase {
-	case v1alpha1.Pending, v1alpha1.Approved:
-		if r.Status.ExpiresAt != nil {
-			return max(r.Status.ExpiresAt.Sub(now), time.Millisecond)
-		}
-	case v1alpha1.Redeemed:
-		if r.Status.Redeemed != nil {
-			return max(r.Status.Redeemed.Time.Add(settleAfter).Sub(now), time.Millisecond)
+func voidedOf(reviews []v1alpha1.Review) map[string]string {
+	voided := map[string]string{}
+	for i := range reviews {
+		if why := reviews[i].Annotations[voidedAnnotation]; why != "" {
+			voided[reviews[i].Name] = access.VoidedPrefix + strings.TrimPrefix(why, access.VoidedPrefix)
 		}
 	}
-	return 0
+	return voided
+}
+
+// Void marks a Review as one that does not count, and why; what rests on it follows. A Review
+// that is gone, or marked already, is left as it is.
+func (l *Ledger) Void(ctx context.Context, review, why string) error {
+	var v v1alpha1.Review
+	if err := l.Live.Get(ctx, client.ObjectKey{Name: review}, &v); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if v.Annotations[voidedAnnotation] != "" {
+		return nil
+	}
+	marked := v.DeepCopy()
+	if marked.Annotations == nil {
+		marked.Annotations = map[string]string{}
+	}
+	marked.Annotations[voidedAnnotation] = why
+	if err := l.Client.Patch(ctx, marked, client.MergeFrom(&v)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	l.Metrics.void()
+	return nil
 }

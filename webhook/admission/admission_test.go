@@ -48,7 +48,7 @@ func guard(t testing.TB) *Handler {
 		}}),
 		Policies: policy.NewSet([]*policy.Policy{p}),
 	})
-	return handler(Guard(e, nil, nil))
+	return handler(Guard(GuardConfig{Engine: e}))
 }
 
 func handler(j Judge) *Handler {

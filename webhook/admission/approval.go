@@ -120,16 +120,34 @@ func (c OwnConfig) checkReview(ctx context.Context, r *Review) error {
 	if !apiequality.Semantic.DeepEqual(want.Spec, review.Spec) {
 		return errors.New("the Review does not carry the authenticated user; the mutating webhook that stamps it is missing")
 	}
-	if request.Status.Phase != v1alpha1.Pending {
-		return fmt.Errorf("AccessRequest %s is %s; only what is pending can be reviewed", request.Name, request.Status.Phase)
+	return c.counts(ctx, request, &review)
+}
+
+// counts says why a review would do nothing; nil where it would count. An approval that has
+// not been used can be taken back, also by those who gave it.
+func (c OwnConfig) counts(ctx context.Context, request *v1alpha1.AccessRequest, review *v1alpha1.Review) error {
+	revokes := request.Status.Phase == v1alpha1.Approved && review.Spec.Verdict == v1alpha1.Reject
+	if request.Status.Phase != v1alpha1.Pending && !revokes {
+		return fmt.Errorf("AccessRequest %s is %s; what is Pending can be reviewed, and what is Approved can be denied, which takes the approval back",
+			request.Name, request.Status.Phase)
 	}
-	if counted := access.Count(request, []v1alpha1.Review{review}, c.Facts(request.Spec.Agent)); counted[0].Refused != "" {
+	if counted := access.Count(request, []v1alpha1.Review{*review}, c.Facts(request.Spec.Agent)); counted[0].Refused != "" {
 		return fmt.Errorf("this review would not count: %s", counted[0].Refused)
+	}
+	if review.Spec.Verdict == v1alpha1.Reject {
+		return nil
 	}
 	for _, earlier := range request.Status.Reviews {
 		if earlier.Reviewer == review.Spec.Reviewer && earlier.Refused == "" {
 			return fmt.Errorf("this review would not count: %s", access.RefusedSecond)
 		}
+	}
+	why, err := c.Gone(ctx, request)
+	if err != nil {
+		return errors.New("what the AccessRequest is about could not be looked up; try again")
+	}
+	if why != "" {
+		return fmt.Errorf("AccessRequest %s cannot be approved any more: %s", request.Name, why)
 	}
 	return nil
 }

@@ -20,17 +20,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/holdfast-dev/holdfast/pkg/decision"
-	"github.com/holdfast-dev/holdfast/pkg/engine"
 )
 
 // Judge decides one review. It must return a decision whatever happens; its zero value
 // denies.
 type Judge func(ctx context.Context, r *Review) decision.Decision
-
-// Namespaces looks up a Namespace object by name; nil and no error where there is none.
-type Namespaces interface {
-	Namespace(ctx context.Context, name string) (map[string]any, error)
-}
 
 // Handler is the HTTP handler of one webhook. It answers every review with a decision, and
 // everything that is no review with an HTTP error, which the API server takes for a failure.
@@ -65,27 +59,6 @@ func NewHandler(c Config) *Handler {
 	return &Handler{
 		webhook: c.Webhook, judge: c.Judge, metrics: c.Metrics, log: c.Log,
 		room: semaphore.NewWeighted(maxUnderWay), traces: c.TrustTraces,
-	}
-}
-
-// Hold finds out whether people have approved a held request, waiting for them a while, and
-// returns the decision that comes of it.
-type Hold func(ctx context.Context, r *Review, d decision.Decision, held *engine.Held) decision.Decision
-
-// Guard returns the Judge of what agents do. Without a Hold, what a policy holds is refused.
-func Guard(e *engine.Engine, namespaces Namespaces, hold Hold) Judge {
-	return func(ctx context.Context, r *Review) decision.Decision {
-		in := engine.Input{Request: &r.Request}
-		if name := r.Request.Namespace; name != "" {
-			in.Namespace = func() (map[string]any, error) { return namespaces.Namespace(ctx, name) }
-		} else {
-			in.Namespace = func() (map[string]any, error) { return nil, nil } //nolint:nilnil // cluster-scoped: none
-		}
-		d, held := e.Decide(ctx, in)
-		if held == nil || hold == nil {
-			return d
-		}
-		return hold(ctx, r, d, held)
 	}
 }
 

@@ -24,6 +24,9 @@ type OwnConfig struct {
 	Facts func(agent string) access.Facts
 	// AccessRequest looks one up.
 	AccessRequest AccessRequests
+	// Gone says why what an AccessRequest is about can no longer be changed: it has been
+	// deleted, or is another object of the same name. Empty where it is still there.
+	Gone func(ctx context.Context, r *v1alpha1.AccessRequest) (string, error)
 	// Net is what the API server was told to ask about; nil where that is not known.
 	Net *agent.Net
 }

@@ -13,9 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
@@ -40,8 +39,15 @@ type Ledger interface {
 // Fingerprints names changes.
 type Fingerprints interface {
 	Sum(r *decision.Request) (string, error)
+	SumCollection(r *decision.Request, uids []string) (string, error)
 	Key(u decision.User, fingerprint string) string
 	Diff(r *decision.Request, maxBytes int) (diff, digest string)
+}
+
+// Impacts says what a change would do, for people: into the status, within a second or two,
+// and never an error.
+type Impacts interface {
+	Show(ctx context.Context, r *decision.Request, s *v1alpha1.AccessRequestStatus)
 }
 
 // Bounds of waiting.
@@ -50,9 +56,10 @@ const (
 	// it ends at the latest.
 	inline = 10 * time.Second
 	margin = 2 * time.Second
-	// places is how many calls may wait at the same time in this replica. Each occupies one
-	// of the API server's seats for the agents.
-	places = 20
+	// places is how many calls may wait at the same time in this replica, and placesAgent
+	// how many of one agent. Each occupies one of the API server's seats for the agents.
+	places      = 20
+	placesAgent = 10
 	// retries is how often ordinary clients come back after a 429.
 	retries    = 10
 	maxRetry   = time.Minute
@@ -60,23 +67,39 @@ const (
 	maxAttempt = 5
 )
 
+// Config is what a Holder needs. Ledger and Fingerprints are required.
+type Config struct {
+	Ledger       Ledger
+	Fingerprints Fingerprints
+	// Impacts says what a change would do. Nil says nothing.
+	Impacts Impacts
+	// Metrics counts. Nil counts nothing.
+	Metrics *Metrics
+	// Now is the clock. Nil is time.Now.
+	Now func() time.Time
+}
+
 // Holder holds requests. It is safe for concurrent use.
 type Holder struct {
-	ledger       Ledger
-	fingerprints Fingerprints
-	now          func() time.Time
-	waiting      *semaphore.Weighted
+	Config
+	waiting *rooms
 }
 
 // New returns a Holder.
-func New(l Ledger, f Fingerprints, now func() time.Time) *Holder {
-	return &Holder{ledger: l, fingerprints: f, now: now, waiting: semaphore.NewWeighted(places)}
+func New(c Config) *Holder {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Holder{Config: c, waiting: newRooms(places, placesAgent)}
 }
 
 // Input is one held request.
 type Input struct {
 	Request *decision.Request
 	Held    *engine.Held
+	// Items are those of the whole collection that a deletecollection is about; nil for
+	// anything else. The one that this call is about is among them.
+	Items []v1alpha1.Item
 	// TraceID of the API request; empty where it cannot be trusted.
 	TraceID string
 	// Timeout is how long the API server waits for the answer.
@@ -86,19 +109,25 @@ type Input struct {
 // Decide returns what becomes of a held request: Allow once people have approved it, Hold
 // while they have not, Deny where they said no or it cannot wait.
 func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) decision.Decision {
-	if why := cannotWait(in.Request); why != "" {
+	d = h.decide(ctx, d, in)
+	h.Metrics.decided(d)
+	return d
+}
+
+func (h *Holder) decide(ctx context.Context, d decision.Decision, in Input) decision.Decision {
+	if why := cannotWait(&in); why != "" {
 		return stop(d, decision.Hold, decision.ReasonNotHoldable, why)
 	}
-	fingerprint, err := h.fingerprints.Sum(in.Request)
+	fingerprint, err := h.sum(&in)
 	if err != nil {
 		return stop(d, decision.Deny, decision.ReasonInternal, "the change could not be fingerprinted")
 	}
 	draft := h.draft(in, fingerprint)
 	waited := time.Duration(0)
 	for range maxAttempt {
-		r, err := h.ledger.Claim(ctx, draft)
+		r, err := h.Ledger.Claim(ctx, draft)
 		if errors.Is(err, access.ErrTooManyPending) {
-			return stop(d, decision.Deny, decision.ReasonTooManyPending, "too many requests of this agent wait for people already")
+			return stop(d, decision.Deny, decision.ReasonTooManyPending, "too many requests wait for people already")
 		}
 		if err != nil {
 			return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval could not be kept")
@@ -106,8 +135,8 @@ func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) deci
 		d.AccessRequest = r.Name
 		switch r.Status.Phase {
 		case v1alpha1.Approved:
-			err := h.ledger.Redeem(ctx, r, v1alpha1.Redemption{
-				DecisionID: d.ID, TraceID: in.TraceID, Time: metav1.MicroTime{Time: h.now()},
+			err := h.Ledger.Redeem(ctx, r, v1alpha1.Redemption{
+				DecisionID: d.ID, TraceID: in.TraceID, ResourceVersion: draft.ResourceVersion, Time: metav1.MicroTime{Time: h.Now()},
 			})
 			if errors.Is(err, access.ErrConflict) {
 				continue
@@ -115,6 +144,7 @@ func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) deci
 			if err != nil {
 				return stop(d, decision.Deny, decision.ReasonInternal, "the approval could not be redeemed")
 			}
+			failpoint("redeemed")
 			return pass(d)
 		case v1alpha1.Redeemed: // by this very API request, which the API server judges again
 			return pass(d)
@@ -128,13 +158,32 @@ func (h *Holder) Decide(ctx context.Context, d decision.Decision, in Input) deci
 	return stop(d, decision.Deny, decision.ReasonInternal, "the request for approval kept changing")
 }
 
+func (h *Holder) sum(in *Input) (string, error) {
+	if in.Items == nil {
+		return h.Fingerprints.Sum(in.Request)
+	}
+	uids := make([]string, 0, len(in.Items))
+	for i := range in.Items {
+		uids = append(uids, string(in.Items[i].UID))
+	}
+	return h.Fingerprints.SumCollection(in.Request, uids)
+}
+
 // draft is the AccessRequest of a held request.
 func (h *Holder) draft(in Input, fingerprint string) *access.Draft {
-	return &access.Draft{
-		Key: h.fingerprints.Key(in.Request.User, fingerprint), Fingerprint: fingerprint,
-		Change: func() string {
-			diff, _ := h.fingerprints.Diff(in.Request, maxChange)
-			return diff
+	old, _ := in.Request.OldObject["metadata"].(map[string]any)
+	text := func(m map[string]any, key string) string {
+		s, _ := m[key].(string)
+		return s
+	}
+	d := &access.Draft{
+		Key: h.Fingerprints.Key(in.Request.User, fingerprint), Fingerprint: fingerprint,
+		Version: in.Request.Version, UID: types.UID(text(old, "uid")), ResourceVersion: text(old, "resourceVersion"), Items: in.Items,
+		Show: func(ctx context.Context, s *v1alpha1.AccessRequestStatus) {
+			s.Change, s.ChangeDigest = h.Fingerprints.Diff(in.Request, maxChange)
+			if h.Impacts != nil {
+				h.Impacts.Show(ctx, in.Request, s)
+			}
 		},
 		ExpiresAfter: in.Held.ExpiresAfter, TraceID: in.TraceID,
 		Spec: v1alpha1.AccessRequestSpec{
@@ -142,30 +191,34 @@ func (h *Holder) draft(in Input, fingerprint string) *access.Draft {
 			Access: accessOf(in.Request), Rules: in.Held.Rules,
 		},
 	}
+	d.GenerateName = generateName(in.Request)
+	return d
 }
 
 // wait waits for a decision, if there is a place, and says whether it did.
 func (h *Holder) wait(ctx context.Context, r *v1alpha1.AccessRequest, in Input, waited *time.Duration) bool {
 	longest := min(inline, in.Held.Wait, in.Timeout-margin)
-	if longest <= 0 || !h.waiting.TryAcquire(1) {
+	if longest <= 0 || !h.waiting.enter(in.Held.Agent) {
 		return false
 	}
-	defer h.waiting.Release(1)
+	defer h.waiting.leave(in.Held.Agent)
+	h.Metrics.waits(1)
+	defer h.Metrics.waits(-1)
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	h.ledger.Await(ctx, r)
+	h.Ledger.Await(ctx, r)
 	*waited = longest
 	return true
 }
 
 // cannotWait says why a request cannot be held; empty where it can.
-func cannotWait(r *decision.Request) string {
-	switch {
+func cannotWait(in *Input) string {
+	switch r := in.Request; {
 	case r.DryRun:
 		return "it would be held for approval; a dry run opens no request"
 	case r.Verb == "connect":
 		return "it would need approval, and a connection cannot wait for that"
-	case r.Verb == "deletecollection":
+	case r.Verb == "deletecollection" && len(in.Items) == 0:
 		return "it would need approval; delete the objects one by one"
 	default:
 		return ""
@@ -238,9 +291,18 @@ func accessOf(r *decision.Request) v1alpha1.Access {
 	if r.Namespace != "" && (r.Group != "" || r.Resource != "namespaces") {
 		a.Namespaces = []string{r.Namespace}
 	}
-	metadata, _ := r.Object["metadata"].(map[string]any)
-	if generated, _ := metadata["generateName"].(string); r.Name != "" && (generated == "" || r.Verb != "create") {
+	if r.Name != "" && generateName(r) == "" && r.Verb != "deletecollection" {
 		a.Names = []string{r.Name}
 	}
 	return a
+}
+
+// generateName is that of an object which is created: its name is not known before.
+func generateName(r *decision.Request) string {
+	if r.Verb != "create" || r.Subresource != "" {
+		return ""
+	}
+	metadata, _ := r.Object["metadata"].(map[string]any)
+	s, _ := metadata["generateName"].(string)
+	return s
 }

@@ -58,9 +58,10 @@ func (f *faulty) Await(context.Context, *v1alpha1.AccessRequest) { f.awaited++ }
 
 type plain struct{ err error }
 
-func (p plain) Sum(*decision.Request) (string, error)      { return "fp", p.err }
-func (plain) Key(decision.User, string) string             { return "key" }
-func (plain) Diff(*decision.Request, int) (string, string) { return "diff", "digest" }
+func (p plain) Sum(*decision.Request) (string, error)                     { return "fp", p.err }
+func (p plain) SumCollection(*decision.Request, []string) (string, error) { return "fps", p.err }
+func (plain) Key(decision.User, string) string                            { return "key" }
+func (plain) Diff(*decision.Request, int) (string, string)                { return "diff", "digest" }
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
@@ -87,7 +88,7 @@ func TestDecide(t *testing.T) {
 		"redeeming fails":        {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{broken}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the approval could not be redeemed (decision ID, AccessRequest key-1)"},
 		"conflicts without end":  {ledger: faulty{phases: []v1alpha1.Phase{v1alpha1.Approved}, redeem: []error{access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict, access.ErrConflict}}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval kept changing (decision ID, AccessRequest key-1)"},
 		"the ledger is away":     {ledger: faulty{claimErr: broken}, action: decision.Deny, reason: decision.ReasonInternal, message: "the request for approval could not be kept (decision ID)"},
-		"too many":               {ledger: faulty{claimErr: access.ErrTooManyPending}, action: decision.Deny, reason: decision.ReasonTooManyPending, message: "too many requests of this agent wait for people already (decision ID)"},
+		"too many":               {ledger: faulty{claimErr: access.ErrTooManyPending}, action: decision.Deny, reason: decision.ReasonTooManyPending, message: "too many requests wait for people already (decision ID)"},
 		"no fingerprint":         {fail: broken, action: decision.Deny, reason: decision.ReasonInternal, message: "the change could not be fingerprinted (decision ID)"},
 		"dry run":                {request: decision.Request{DryRun: true}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would be held for approval; a dry run opens no request (decision ID)"},
 		"connect":                {request: decision.Request{Verb: "connect"}, action: decision.Hold, reason: decision.ReasonNotHoldable, message: "it would need approval, and a connection cannot wait for that (decision ID)"},
@@ -96,7 +97,7 @@ func TestDecide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ledger := test.ledger
-			h := New(&ledger, plain{test.fail}, time.Now)
+			h := New(Config{Ledger: &ledger, Fingerprints: plain{test.fail}})
 			d := h.Decide(context.Background(), decision.Decision{ID: "ID", Action: decision.Hold, Message: "agent bot may not x (decision ID)"},
 				Input{Request: &test.request, Held: &engine.Held{Wait: test.wait}, Timeout: 15 * time.Second})
 			if d.Action != test.action || d.Reason != test.reason || d.RetryAfter != test.retry || ledger.awaited != test.awaited {
@@ -113,13 +114,29 @@ func TestDecide(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	ledger := &faulty{phases: []v1alpha1.Phase{v1alpha1.Pending}}
-	h := New(ledger, plain{}, time.Now)
-	if !h.waiting.TryAcquire(places) {
-		t.Fatal("the places are taken")
+	h := New(Config{Ledger: ledger, Fingerprints: plain{}})
+	for range placesAgent {
+		if !h.waiting.enter("busy") {
+			t.Fatal("the places are taken")
+		}
 	}
-	d := h.Decide(context.Background(), decision.Decision{ID: "ID", Action: decision.Hold},
-		Input{Request: &decision.Request{}, Held: &engine.Held{Wait: 2 * time.Minute}, Timeout: 15 * time.Second})
-	if ledger.awaited != 0 || d.Action != decision.Hold || d.RetryAfter != 12*time.Second {
-		t.Errorf("awaited %d, %s, retry after %s; want no waiting and 12s", ledger.awaited, d.Action, d.RetryAfter)
+	for agent, want := range map[string]struct {
+		awaited int
+		retry   time.Duration
+	}{"busy": {0, 12 * time.Second}, "other": {1, 2 * time.Second}} {
+		ledger.awaited = 0
+		d := h.Decide(context.Background(), decision.Decision{ID: "ID", Action: decision.Hold},
+			Input{Request: &decision.Request{}, Held: &engine.Held{Agent: agent, Wait: 2 * time.Minute}, Timeout: 15 * time.Second})
+		if ledger.awaited != want.awaited || d.Action != decision.Hold || d.RetryAfter != want.retry {
+			t.Errorf("%s: awaited %d, %s, retry after %s; want %d and %s", agent, ledger.awaited, d.Action, d.RetryAfter, want.awaited, want.retry)
+		}
+	}
+	for i := 0; h.waiting.enter(string(rune('a' + i))); i++ {
+		if i > places {
+			t.Fatal("there is no end to the places")
+		}
+	}
+	if h.waiting.leave("busy"); !h.waiting.enter("other") {
+		t.Error("a place that was left is not free")
 	}
 }

@@ -49,7 +49,7 @@ func Diff(r *decision.Request, maxBytes int) (diff, digest string) {
 		d.line(line)
 	case r.Verb == "delete" || r.Verb == "deletecollection":
 		e.value(after)
-		e.value(deletion(r.Options))
+		e.value(deletion(r))
 		d.deletion(r)
 	case r.Verb == "update":
 		e.changes(before, after)
@@ -240,7 +240,7 @@ func (d *differ) deletion(r *decision.Request) {
 	}
 	what += ", uid " + quoted(str(metadata(r.OldObject)["uid"]))
 	options := &differ{max: d.max, clip: d.clip}
-	options.side(", ", nil, deletion(r.Options))
+	options.side(", ", nil, deletion(r))
 	d.clippedBytes += options.clippedBytes
 	d.line(what + strings.ReplaceAll(options.text.String(), "\n", ""))
 }

@@ -140,13 +140,28 @@ func fixed(old map[string]any) map[string]any {
 }
 
 // deletion is the options of a delete that matter: all but what says how they were written,
-// and dryRun.
-func deletion(options map[string]any) map[string]any {
-	o := maps.Clone(options)
+// dryRun, and a grace period that the API server would have filled in.
+func deletion(r *decision.Request) map[string]any {
+	o := maps.Clone(r.Options)
 	for _, k := range []string{"apiVersion", "kind", "dryRun"} {
 		delete(o, k)
 	}
+	if is(r, "", "pods") && defaultGrace(r.OldObject, o["gracePeriodSeconds"]) {
+		delete(o, "gracePeriodSeconds")
+	}
 	return o
+}
+
+// defaultGrace says whether a pod's grace period is the one that it has by itself: the API
+// server writes it into the options before it asks (pkg/registry/core/pod/strategy.go,
+// CheckGracefulDelete), 0 where no kubelet has the pod, or has it no more.
+func defaultGrace(pod map[string]any, period any) bool {
+	spec, status := object(pod["spec"]), object(pod["status"])
+	if own, ok := spec["terminationGracePeriodSeconds"]; ok && same(own, period) {
+		return true
+	}
+	phase := str(status["phase"])
+	return same(period, int64(0)) && (str(spec["nodeName"]) == "" || phase == "Succeeded" || phase == "Failed")
 }
 
 // The API server's generator of names (k8s.io/apiserver pkg/storage/names/generate.go,
@@ -158,8 +173,9 @@ const (
 )
 
 // generatedName returns the generateName of a created object whose name looks like one that
-// the API server made of it. managedFields do not tell who set a name: a client that sends
-// both, and a name of that form, passes for one that sent only the first.
+// the API server made of it. Neither managedFields nor the review tell who set a name (in
+// the validating phase the API server has filled it into both): a client that sends both, and
+// a name of that form, passes for one that sent only the first.
 func generatedName(r *decision.Request) (string, bool) {
 	if r.Verb != "create" || r.Subresource != "" {
 		return "", false

@@ -147,3 +147,43 @@ func TestFilledByUpdate(t *testing.T) {
 		}
 	}
 }
+
+// TestGracePeriod: what the API server fills in as a pod's grace period moves with the pod,
+// and is none that the client asked for.
+func TestGracePeriod(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	const (
+		unscheduled = `{"metadata":{"uid":"u"},"spec":{"terminationGracePeriodSeconds":30}}`
+		scheduled   = `{"metadata":{"uid":"u"},"spec":{"terminationGracePeriodSeconds":30,"nodeName":"n"}}`
+		finished    = `{"metadata":{"uid":"u"},"spec":{"terminationGracePeriodSeconds":30,"nodeName":"n"},"status":{"phase":"Failed"}}`
+	)
+	request := func(resource, pod string, period any) *decision.Request {
+		r := &decision.Request{
+			User: decision.User{Name: "bot"}, Verb: "delete", Resource: resource, Name: "n", OldObject: parse(t, pod, "", ""),
+			Options: map[string]any{"propagationPolicy": "Background"},
+		}
+		if period != nil {
+			r.Options["gracePeriodSeconds"] = period
+		}
+		return r
+	}
+	for name, test := range map[string]struct {
+		resource, pod string
+		period        any
+		same          bool
+	}{
+		"none for what is not scheduled":   {"pods", unscheduled, int64(0), true},
+		"its own for what runs":            {"pods", scheduled, int64(30), true},
+		"none for what has ended":          {"pods", finished, int64(0), true},
+		"by force":                         {"pods", scheduled, int64(0), false},
+		"shorter":                          {"pods", scheduled, int64(1), false},
+		"another one for what has not run": {"pods", unscheduled, int64(5), false},
+		"of another kind":                  {"things", unscheduled, int64(0), false},
+	} {
+		got := mustSum(t, h, request(test.resource, test.pod, test.period)) == mustSum(t, h, request(test.resource, test.pod, nil))
+		if got != test.same {
+			t.Errorf("%s: same as no period %t, want %t", name, got, test.same)
+		}
+	}
+}

@@ -95,7 +95,7 @@ func (h *Hasher) Sum(r *decision.Request) (string, error) {
 	case "update":
 		e.update(r)
 	case "delete":
-		e.value(deletion(r.Options))
+		e.value(deletion(r))
 	default:
 		e.present(r.Object != nil)
 		e.value(r.Object)
@@ -136,7 +136,7 @@ func (h *Hasher) collection(r *decision.Request, uids []string) (string, error) 
 	for _, uid := range uids {
 		e.str(uid)
 	}
-	e.value(deletion(r.Options))
+	e.value(deletion(r))
 	return e.sum(mac), nil
 }
 
