@@ -48,31 +48,7 @@ func formThreats() []Threat {
 				},
 			},
 		},
-		{
-			ID: "T28", Title: "PUT that creates", Verdict: Effect, Effect: "as create",
-			Trials: []Trial{
-				{
-					Name: "what is denied", Want: Denied, Rule: denyTemplateNodeName,
-					Attempt: put(podTemplates+"/mine", `{"metadata":{"name":"mine"},"template":{"spec":`+pinned+`}}`),
-					Effect:  there(podTemplates + "/mine"), Target: podTemplates + "/mine",
-				},
-				{
-					Name: "what is held", Want: Held, Rule: "t28-2/hold-creates",
-					Policy: `
-  agents: ["{agent}"]
-  rules:
-  - {name: hold-creates, match: {verbs: [create], apiGroups: [""], resources: [podtemplates], namespaces: ["{ns}"]}, action: Hold}
-`,
-					Attempt: put(podTemplates+"/mine", `{"metadata":{"name":"mine"},"template":{"spec":`+podSpec("")+`}}`),
-					Effect:  there(podTemplates + "/mine"), Target: podTemplates + "/mine",
-				},
-				{
-					Name: "what is allowed", Want: Allowed,
-					Attempt: put(podTemplates+"/mine", `{"metadata":{"name":"mine"},"template":{"spec":`+podSpec("")+`}}`),
-					Effect:  there(podTemplates + "/mine"),
-				},
-			},
-		},
+		putThatCreates(),
 		patchForms(), otherVersions(), newKind(),
 		{
 			ID: "T32", Title: "generateName", Verdict: Effect, Effect: "rules without a name still match",
@@ -91,6 +67,40 @@ func formThreats() []Threat {
 		},
 	}
 	return threats
+}
+
+// putThatCreates: of some kinds a PUT makes what is not there. The baseline has no rule on
+// those, so that two more policies tell a create from an update.
+func putThatCreates() Threat {
+	const services, limits = "/api/v1/namespaces/{ns}/services", "/api/v1/namespaces/{ns}/limitranges"
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/{ns}/leases"
+	policy := func(name, verb, resource, action string) string {
+		return fmt.Sprintf(`
+  agents: ["{agent}"]
+  rules:
+  - {name: %s, match: {verbs: [%s], resources: [%s], namespaces: ["{ns}"]}, action: %s}
+`, name, verb, resource, action)
+	}
+	return Threat{
+		ID: "T28", Title: "PUT that creates", Verdict: Effect, Effect: "as create",
+		Trials: []Trial{
+			{
+				Name: "what is denied", Want: Denied, Rule: "t28-1/deny-creates", Policy: policy("deny-creates", "create", "limitranges", "Deny"),
+				Attempt: put(limits+"/mine", `{"metadata":{"name":"mine"},"spec":{"limits":[{"type":"Pod","max":{"cpu":"1"}}]}}`),
+				Effect:  there(limits + "/mine"), Target: limits + "/mine",
+			},
+			{
+				Name: "what is held", Want: Held, Rule: "t28-2/hold-creates", Policy: policy("hold-creates", "create", "services", "Hold"),
+				Attempt: put(services+"/mine", `{"metadata":{"name":"mine"},"spec":{"ports":[{"port":80}]}}`),
+				Effect:  there(services + "/mine"), Target: services + "/mine",
+			},
+			{
+				Name: "what is denied as an update", Want: Allowed, Policy: policy("deny-updates", "update", "leases", "Deny"),
+				Attempt: put(leases+"/mine", `{"metadata":{"name":"mine"},"spec":{"holderIdentity":"me"}}`),
+				Effect:  there(leases + "/mine"),
+			},
+		},
+	}
 }
 
 // patchForms: what counts is the object that comes of a patch, not how it is written.
