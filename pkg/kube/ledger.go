@@ -202,22 +202,24 @@ func (l *Ledger) create(ctx context.Context, r *v1alpha1.AccessRequest) error {
 }
 
 // room returns access.ErrTooManyPending where no more may wait. A request that has no status
-// yet waits, too.
+// yet waits, too, and is asked for first: one that gets its status between the two lists is
+// then in both, and counted once; the other way round it would be in neither.
 func (l *Ledger) room(ctx context.Context, from client.Reader, agent string) error {
-	all, own := 0, 0
-	for _, phase := range []v1alpha1.Phase{v1alpha1.Pending, ""} {
+	all, own := map[string]bool{}, 0
+	for _, phase := range []v1alpha1.Phase{"", v1alpha1.Pending} {
 		var list v1alpha1.AccessRequestList
 		if err := from.List(ctx, &list, client.MatchingFields{phaseField: string(phase)}, client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("list AccessRequests: %w", err)
 		}
-		all += len(list.Items)
 		for i := range list.Items {
-			if list.Items[i].Spec.Agent == agent {
+			r := &list.Items[i]
+			if !all[r.Name] && r.Spec.Agent == agent {
 				own++
 			}
+			all[r.Name] = true
 		}
 	}
-	if own >= l.MaxPendingAgent || all >= l.MaxPending {
+	if own >= l.MaxPendingAgent || len(all) >= l.MaxPending {
 		return access.ErrTooManyPending
 	}
 	return nil
