@@ -70,7 +70,7 @@ func approvalThreats() []Threat {
 			ID: "T38", Title: "agent reviews its own request", Verdict: Denied,
 			Control: "Holdfast's kinds are there, and nobody refuses the Review",
 			Off: func(s *scene) {
-				if a := s.review(s.agent, "somebodys-1", "Approve"); !a.ok() {
+				if a := s.review(s.agent, "somebodys-1"); !a.ok() {
 					s.t.Errorf("the control failed: %s", a)
 				}
 			},
@@ -80,7 +80,7 @@ func approvalThreats() []Threat {
 				// The second is another agent of the same people.
 				for _, who := range []*caller{s.agent, s.declare("t38-friend", "human")} {
 					// The static ValidatingAdmissionPolicy says it, which is asked before any webhook.
-					a := s.review(who, request, "Approve")
+					a := s.review(who, request)
 					if a.code != http.StatusForbidden || !strings.Contains(a.status.Message, "Agents may not write Holdfast's own kinds") {
 						s.t.Errorf("want the Review refused: %s", a)
 					}
@@ -112,7 +112,7 @@ func approvalThreats() []Threat {
 							passed++
 						}
 					}
-					if made := s.count(runners, prefix); made != 1 || passed != 1 {
+					if made := s.made(prefix); made != 1 || passed != 1 {
 						s.t.Errorf("round %d: %d of %d passed and %d exist, want one: %v", round, passed, len(answers), made, answers)
 					}
 				}
@@ -122,7 +122,7 @@ func approvalThreats() []Threat {
 			ID: "T73", Title: "approved request sent with ?timeout=3ms, cut off, or during an etcd stall", Verdict: Effect, Effect: "at most one effect",
 			Off: func(s *scene) {
 				// What was reported as failed may exist.
-				for try := 0; s.count(runners, "mine-") < 2; try++ {
+				for try := 0; s.made("mine-") < 2; try++ {
 					if try == 200 {
 						s.t.Fatal("200 attempts made fewer than two")
 					}
@@ -137,7 +137,7 @@ func approvalThreats() []Threat {
 						s.send(s.agent, shortly(generatedRunner(prefix), 1+(round*8+try)%10))
 					}
 					s.attempt(generatedRunner(prefix))
-					if made := s.count(runners, prefix); made > 1 {
+					if made := s.made(prefix); made > 1 {
 						s.t.Errorf("round %d: %d exist, want one at most", round, made)
 					}
 				}
@@ -247,7 +247,7 @@ func ownerApproves() Threat {
 		ID: "T79", Title: "owner approves own agent, one person with two names by impersonation", Verdict: Effect, Effect: "not counted, flagged",
 		Control: "Holdfast's kinds are there, and nobody refuses the Review",
 		Off: func(s *scene) {
-			if a := s.review(s.person, "somebodys-1", "Approve"); !a.ok() {
+			if a := s.review(s.person, "somebodys-1"); !a.ok() {
 				s.t.Errorf("the control failed: %s", a)
 			}
 		},
@@ -256,7 +256,7 @@ func ownerApproves() Threat {
 			s.agent = s.declare(s.name, "approver")
 			s.prepare(newPod("victim"))
 			request := s.accessRequest(s.attempt(del(pods+"/victim", "")))
-			a := s.review(s.reviewers[approver], request, "Approve")
+			a := s.review(s.reviewers[approver], request)
 			if a.code != http.StatusForbidden || !strings.Contains(a.body, "the agent's owner does not count") {
 				s.t.Errorf("want a refusal of the owner's review: %s", a)
 			}
@@ -267,7 +267,7 @@ func ownerApproves() Threat {
 			}
 			s.mustExist(pods + "/victim")
 			// The same person's word counts for somebody else's agent.
-			if a := s.review(s.reviewers[approver2], request, "Approve"); !a.ok() {
+			if a := s.review(s.reviewers[approver2], request); !a.ok() {
 				s.t.Errorf("the other approver: %s", a)
 			}
 			s.phase(request, v1alpha1.Approved)
@@ -311,11 +311,11 @@ func (s *scene) noReviews(request string) {
 	}
 }
 
-// count is how many objects of a collection have names that start so.
-func (s *scene) count(path, prefix string) int {
+// made is how many Runners have names that start so.
+func (s *scene) made(prefix string) int {
 	s.t.Helper()
 	n := 0
-	for _, name := range s.names(path) {
+	for _, name := range s.names(runners) {
 		if strings.HasPrefix(name, prefix) {
 			n++
 		}

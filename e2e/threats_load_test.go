@@ -40,7 +40,7 @@ func loadThreats() []Threat {
 						s.t.Fatalf("the control failed: %s", a)
 					}
 				}
-				if made := s.count(runners, "flood-"); made != floodHeld {
+				if made := s.made("flood-"); made != floodHeld {
 					s.t.Errorf("%d exist, want %d", made, floodHeld)
 				}
 			},
@@ -157,7 +157,7 @@ func flooded(s *scene) {
 	if pending > pendingCap || pending == 0 || refused < floodHeld-pendingCap {
 		s.t.Errorf("%d wait for people and %d of %d were one too many; want %d at most to wait", pending, refused, floodHeld, pendingCap)
 	}
-	if made := s.count(runners, "flood-"); made != 0 {
+	if made := s.made("flood-"); made != 0 {
 		s.t.Errorf("%d that should be held exist", made)
 	}
 	// There is room for another agent's.
