@@ -65,6 +65,8 @@ type Config struct {
 	// Log and Store are required. The caller stops them after Stop has returned.
 	Log   Log
 	Store Store
+	// Teller tells the webhook what the events say of AccessRequests. Nil tells nobody.
+	Teller *Teller
 	// Registry takes the metrics; nil is a new one. It is what /metrics shows.
 	Registry *prometheus.Registry
 	// Logger takes what happens; nil is slog.Default().
@@ -146,6 +148,10 @@ func Start(ctx context.Context, cfg Config) (*Collector, error) {
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.serve(ctx)
 	c.running.Go(func() { c.move(ctx) })
+	if t := cfg.Teller; t != nil {
+		cfg.Registry.MustRegister(t.told, t.dropped)
+		c.running.Go(func() { t.Run(ctx) })
+	}
 	cfg.Logger.InfoContext(ctx, "collector_started", "listen", c.Addr(), "health_listen", c.HealthAddr())
 	return c, nil
 }

@@ -10,8 +10,11 @@ import (
 	"net/http"
 	"strings"
 
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
 	"github.com/holdfast-dev/holdfast/pkg/audit"
 	"github.com/holdfast-dev/holdfast/pkg/audit/redact"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // drainMost is how far a payload over the bound is read for its length, in bytes. What is
@@ -127,6 +130,7 @@ func (c *Collector) batch(apiServer string, p payload) audit.Batch {
 		b.Quarantine = append(b.Quarantine, c.quarantine(rej.Reason, payload{data: rej.Raw, length: int64(len(rej.Raw))}))
 	}
 	b.Records = make([]audit.Record, 0, len(list.Events))
+	c.tell(list.Events)
 	for i := range list.Events {
 		rec := audit.NewRecord(apiServer, &list.Events[i], c.redactor)
 		c.metrics.redacted.Add(float64(rec.Redaction.Values))
@@ -134,6 +138,19 @@ func (c *Collector) batch(apiServer string, p payload) audit.Batch {
 		b.Records = append(b.Records, rec)
 	}
 	return b
+}
+
+// tell passes on what events say of AccessRequests: before they are durable, so that the
+// webhook learns it while the log is away.
+func (c *Collector) tell(events []auditv1.Event) {
+	if c.cfg.Teller == nil {
+		return
+	}
+	var said decision.Testimony
+	for i := range events {
+		said.Add(audit.Testify(&events[i]))
+	}
+	c.cfg.Teller.Tell(said)
 }
 
 func (c *Collector) quarantine(reason string, p payload) audit.Quarantine {

@@ -23,6 +23,7 @@ type options struct {
 	streamMaxBytes            int64
 	streamReplicas            int
 	logFormat                 string
+	webhook                   webhookOptions
 }
 
 func serveCommand() *cobra.Command {
@@ -45,6 +46,7 @@ func serveCommand() *cobra.Command {
 	f.Int64Var(&o.streamMaxBytes, "stream-max-bytes", jetstream.DefaultMaxBytes, "bound of the stream on disk; a full stream refuses, it discards nothing")
 	f.IntVar(&o.streamReplicas, "stream-replicas", 1, "copies of the stream in a NATS cluster")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	o.webhook.add(f)
 	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "nats-url"} {
 		cobra.CheckErr(cmd.MarkFlagRequired(name))
 	}
@@ -104,8 +106,12 @@ func (o *options) collector(ctx context.Context, logger *slog.Logger) (collector
 	if o.redactionKeyFile == "" {
 		logger.WarnContext(ctx, "redaction_key_is_of_this_process_only")
 	}
+	teller, err := o.webhook.teller(logger)
+	if err != nil {
+		return collector.Config{}, err
+	}
 	return collector.Config{
-		Listen: o.listen, HealthListen: o.healthListen, TLS: tlsConfig, RedactionKey: key, Logger: logger,
+		Listen: o.listen, HealthListen: o.healthListen, TLS: tlsConfig, RedactionKey: key, Teller: teller, Logger: logger,
 	}, nil
 }
 

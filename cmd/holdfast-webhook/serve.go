@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/kube"
 	"github.com/holdfast-dev/holdfast/webhook/admission"
 	"github.com/holdfast-dev/holdfast/webhook/registration"
+	"github.com/holdfast-dev/holdfast/webhook/testimony"
 )
 
 // serveConfig is what the flags of serve say.
@@ -37,7 +38,9 @@ type serveConfig struct {
 	keyFile      string
 	clientCAFile string
 	clientNames  []string
-	netFile      string
+	// collectorName is the common name of the collector's client certificate.
+	collectorName string
+	netFile       string
 	// keyFingerprint is the file of the fingerprints' key.
 	keyFingerprint string
 	trustTraces    bool
@@ -61,6 +64,7 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&c.keyFile, "tls-private-key-file", "", "key of the server certificate, PEM")
 	f.StringVar(&c.clientCAFile, "client-ca-file", "", "authority that signs the API server's client certificate, PEM")
 	f.StringSliceVar(&c.clientNames, "client-name", nil, "common names of client certificates that may call; none: any that the authority signed")
+	f.StringVar(&c.collectorName, "collector-name", "holdfast-collector", "common name of the collector's client certificate: it may tell what it has seen in the audit stream, and nothing else")
 	f.StringVar(&c.netFile, "net-file", "", "net.yaml as rendered for the API server: lets statuses and warnings say which Agents are outside")
 	f.StringVar(&c.keyFingerprint, "fingerprint-key-file", "", "at least 32 random bytes, the same for all replicas, that changes are fingerprinted with; made where it does not exist")
 	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request")
@@ -128,8 +132,9 @@ func serve(ctx context.Context, c serveConfig) error {
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
 	} {
 		hook.Metrics, hook.Log = counters, log
-		server.Register(path, admission.NewHandler(hook))
+		server.Register(path, admission.NotBy(c.collectorName, admission.NewHandler(hook)))
 	}
+	server.Register(registration.TestimonyPath, testimony.NewHandler(book.ledger, c.collectorName, log))
 	for _, r := range []manager.Runnable{server, book.ledger, book.leader, loader, statuses, health(c.healthListen, c.listen, decider)} {
 		if err := mgr.Add(r); err != nil {
 			return err

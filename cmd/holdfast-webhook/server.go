@@ -36,6 +36,10 @@ func (c serveConfig) server() (webhook.Server, error) {
 	if !clients.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("--client-ca-file %s: want certificates in PEM", c.clientCAFile)
 	}
+	names := c.clientNames
+	if len(names) > 0 {
+		names = append([]string{c.collectorName}, names...)
+	}
 	watcher, err := certwatcher.New(c.certFile, c.keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert-file, --tls-private-key-file: %w", err)
@@ -47,7 +51,7 @@ func (c serveConfig) server() (webhook.Server, error) {
 			t.ClientAuth = tls.RequireAndVerifyClientCert
 			t.ClientCAs = clients
 			t.GetCertificate = watcher.GetCertificate
-			t.VerifyConnection = admission.ClientNames(c.clientNames)
+			t.VerifyConnection = admission.ClientNames(names)
 		}},
 	})}, nil
 }

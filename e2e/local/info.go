@@ -24,8 +24,9 @@ type Info struct {
 	// DatabaseURL and NATSURL are empty where there is no evidence.
 	DatabaseURL, NATSURL string
 	// HoldfastCA verifies the webhook and the collector; CallerCert and CallerKey are what
-	// the API server shows to them. Paths.
-	HoldfastCA, CallerCert, CallerKey string
+	// the API server shows to them, CollectorCert and CollectorKey what the collector shows to
+	// the webhook. Paths.
+	HoldfastCA, CallerCert, CallerKey, CollectorCert, CollectorKey string
 }
 
 func newInfo(d layout, p ports, c Config) Info {
@@ -46,6 +47,7 @@ func newInfo(d layout, p ports, c Config) Info {
 		info.HoldfastCA, info.CallerCert, info.CallerKey = d.data("holdfast/ca.crt"), d.data("holdfast/caller.crt"), d.data("holdfast/caller.key")
 	}
 	if c.evidence() {
+		info.CollectorCert, info.CollectorKey = d.data("holdfast/collector.crt"), d.data("holdfast/collector.key")
 		info.CollectorURL = "https://" + loopback(p.collector)
 		info.CollectorHealthURL = "http://" + loopback(p.collectorHealth)
 		info.NATSURL = "nats://" + loopback(p.nats)

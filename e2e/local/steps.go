@@ -148,12 +148,14 @@ func (l *Local) issue() error {
 	}
 	server, serverErr := l.authority.IssueServer("127.0.0.1", "localhost")
 	l.clientPair, err = l.authority.IssueClient("kube-apiserver")
-	if err := errors.Join(serverErr, err); err != nil {
+	teller, tellerErr := l.authority.IssueClient(Collector)
+	if err := errors.Join(serverErr, err, tellerErr); err != nil {
 		return err
 	}
 	for name, data := range map[string][]byte{
 		"ca.crt": l.authority.CertPEM(), "server.crt": server.Cert, "server.key": server.Key,
 		"caller.crt": l.clientPair.Cert, "caller.key": l.clientPair.Key,
+		"collector.crt": teller.Cert, "collector.key": teller.Key,
 	} {
 		path := l.dir.data(filepath.Join("holdfast", name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -206,7 +208,11 @@ func (l *Local) startCollector(ctx context.Context) error {
 		spec: process.Spec{
 			Path: l.dir.bin(Collector),
 			Args: slices.Concat(l.serverFlags(l.ports.collector, l.ports.collectorHealth),
-				[]string{"--nats-url", l.info.NATSURL, "--redaction-key-file", l.dir.data("holdfast/redaction.key")},
+				[]string{
+					"--nats-url", l.info.NATSURL, "--redaction-key-file", l.dir.data("holdfast/redaction.key"),
+					"--webhook-url", l.info.WebhookURL, "--webhook-ca-file", l.dir.data("holdfast/ca.crt"),
+					"--webhook-client-cert-file", l.dir.data("holdfast/collector.crt"), "--webhook-client-key-file", l.dir.data("holdfast/collector.key"),
+				},
 				l.config.CollectorArgs),
 			Env: slices.Concat([]string{"DATABASE_URL=" + l.info.DatabaseURL}, l.config.CollectorEnv),
 			Log: l.dir.partLog(Collector),

@@ -36,6 +36,8 @@ type Decision struct {
 	DryRun   bool
 	// AccessRequest is the name of the one that was opened, waits, or was redeemed.
 	AccessRequest string
+	// Review is the name of the one that is made.
+	Review string
 	// RetryAfter, with Hold, is when the client should try again; 0 tells it not to.
 	RetryAfter time.Duration
 }
@@ -47,7 +49,7 @@ func NewID() string { return rand.Text() }
 func (d *Decision) Record() Record {
 	r := Record{
 		ID: d.ID, Decision: d.Action.String(), Reason: d.Reason, Agents: d.Agents,
-		Observed: d.Observed, DryRun: d.DryRun, AccessRequest: d.AccessRequest,
+		Observed: d.Observed, DryRun: d.DryRun, AccessRequest: d.AccessRequest, Review: d.Review,
 	}
 	for _, c := range d.Causes {
 		r.Rules = append(r.Rules, c.Rule)

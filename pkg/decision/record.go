@@ -47,6 +47,8 @@ type Record struct {
 	// AccessRequest is the name of the AccessRequest that the decision opened, waits for or
 	// redeemed.
 	AccessRequest string `json:"accessRequest,omitempty"`
+	// Review is the name of a Review that the decision is about.
+	Review string `json:"review,omitempty"`
 	// DryRun is set where the request was a dry run.
 	DryRun bool `json:"dryRun,omitempty"`
 	// Truncated is set where lists were cut to keep the record within its bound.

@@ -59,10 +59,14 @@ func (o *Objects) Metadata(ctx context.Context, r Ref) (*metav1.PartialObjectMet
 	return found, nil
 }
 
-// Version returns the resourceVersion of a collection: what is stored in it from now on has
-// a greater one.
+// Version returns the resourceVersion of a reference's collection: what is stored in it from
+// now on has a greater one.
 func (o *Objects) Version(ctx context.Context, r Ref) (string, error) {
-	list, err := o.metadata.Resource(r.GroupVersionResource).Namespace(r.Namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	options := metav1.ListOptions{Limit: 1}
+	if r.Name != "" {
+		options = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", r.Name).String()}
+	}
+	list, err := o.metadata.Resource(r.GroupVersionResource).Namespace(r.Namespace).List(ctx, options)
 	if err != nil {
 		return "", fmt.Errorf("list %s: %w", r.Resource, err)
 	}
@@ -98,7 +102,11 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 		return false, fmt.Errorf("watch %s: %w", r.Resource, err)
 	}
 	defer events.Stop()
-	complete := false
+	// The API server ends the history with a bookmark two seconds before the watch's end, but
+	// only where its cache has come beyond the beginning: reading what is stored brings it there.
+	if _, err := o.Version(ctx, r); err != nil {
+		return false, err
+	}
 	for e := range events.ResultChan() {
 		switch e.Type {
 		case watch.Error:
@@ -107,9 +115,7 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 			}
 			return false, fmt.Errorf("watch %s: %w", r.Resource, apierrors.FromObject(e.Object))
 		case watch.Bookmark:
-			// It comes after everything that had happened when the watch began, two seconds
-			// before its end.
-			complete = true
+			return false, nil
 		default:
 			// Whatever is seen of it says that there was one; what had been there before
 			// would have refused the create.
@@ -119,10 +125,7 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 			}
 		}
 	}
-	if !complete {
-		return false, fmt.Errorf("watch %s: ended before all of the history was told", r.Resource)
-	}
-	return false, nil
+	return false, fmt.Errorf("watch %s: ended before all of the history was told", r.Resource)
 }
 
 // Each lists a collection in pages and shows every object, decoded, to visit, whose error

@@ -3,6 +3,7 @@ package admission
 import (
 	"crypto/tls"
 	"errors"
+	"net/http"
 	"slices"
 )
 
@@ -22,4 +23,16 @@ func ClientNames(names []string) func(tls.ConnectionState) error {
 		}
 		return nil
 	}
+}
+
+// NotBy refuses calls with a certificate of that common name: the collector's is good for
+// telling what it has seen, and not for asking as the API server.
+func NotBy(name string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && r.TLS.PeerCertificates[0].Subject.CommonName == name {
+			http.Error(w, "only the API server may ask", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }

@@ -43,6 +43,9 @@ func Own(c OwnConfig) Judge {
 		if r.Request.Subresource == "status" {
 			return deny(d, decision.ReasonSelfProtection, "only Holdfast itself writes the status of its kinds")
 		}
+		if r.Request.Resource == "reviews" {
+			d.Review = r.Request.Name
+		}
 		warnings, err := c.check(ctx, r)
 		if err != nil {
 			return deny(d, decision.ReasonInvalidObject, err.Error())

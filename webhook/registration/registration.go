@@ -29,6 +29,9 @@ const (
 	OwnPath = "/admission/own"
 	// StampPath stamps Reviews with who makes them.
 	StampPath = "/admission/stamp"
+	// TestimonyPath takes what the collector has seen in the audit stream; the API server
+	// does not call it.
+	TestimonyPath = "/v1/testimony"
 )
 
 // Config says what the API server is to call, and where.
