@@ -18,8 +18,8 @@ func approvalThreats() []Threat {
 			Control: "a dry run succeeds and changes nothing",
 			Off: func(s *scene) {
 				s.prepare(newPod("victim"))
-				s.succeed(del(pods+"/victim?dryRun=All", ""))
-				s.succeed(post(pods+"?dryRun=All", `{"metadata":{"name":"mine"},"spec":`+pinned+`}`))
+				s.succeed(httpDelete(pods+"/victim?dryRun=All", ""))
+				s.succeed(httpPost(pods+"?dryRun=All", `{"metadata":{"name":"mine"},"spec":`+pinned+`}`))
 				s.succeed(newDryConfigMap())
 				if names := s.names(pods); !slices.Equal(names, []string{"victim"}) {
 					s.t.Errorf("pods %v, want victim", names)
@@ -31,14 +31,14 @@ func approvalThreats() []Threat {
 			ID: "T34", Title: "held by dry-run, then real", Verdict: Effect, Effect: "held, nothing carried over",
 			Off: func(s *scene) {
 				s.prepare(newPod("victim"))
-				s.succeed(del(pods+"/victim?dryRun=All", ""))
-				s.succeed(del(pods+"/victim", ""))
-				s.eventually("the pod is gone", func() error { return gone(pods+"/victim")(s, answer{}) })
+				s.succeed(httpDelete(pods+"/victim?dryRun=All", ""))
+				s.succeed(httpDelete(pods+"/victim", ""))
+				s.eventually("the pod is gone", func() error { return objectGone(pods+"/victim")(s, answer{}) })
 			},
 			On: func(s *scene) {
 				s.prepare(newPod("victim"))
-				s.expect(s.attempt(del(pods+"/victim?dryRun=All", "")), Unheld, holdDelete)
-				a := s.attempt(del(pods+"/victim", ""))
+				s.expect(s.attempt(httpDelete(pods+"/victim?dryRun=All", "")), Unheld, holdDelete)
+				a := s.attempt(httpDelete(pods+"/victim", ""))
 				s.expect(a, Held, holdDelete)
 				s.accessRequest(a)
 				s.onlyRequests(v1alpha1.Pending)
@@ -50,7 +50,7 @@ func approvalThreats() []Threat {
 			Off: func(s *scene) {
 				s.prepare(newDeployment("web", 3))
 				s.succeed(mergePatch(deployments+"/web", `{"spec":{"replicas":1}}`))
-				s.eventually("it is scaled down", func() error { return is(deployments+"/web", "spec.replicas", 1)(s, answer{}) })
+				s.eventually("it is scaled down", func() error { return fieldIs(deployments+"/web", "spec.replicas", 1)(s, answer{}) })
 			},
 			On: changedAfterApprovalAgain,
 		},
@@ -62,7 +62,7 @@ func approvalThreats() []Threat {
 				s.succeed(down)
 				s.prepare(mergePatch(deployments+"/web", `{"spec":{"replicas":3}}`))
 				s.succeed(down)
-				s.eventually("it is scaled down", func() error { return is(deployments+"/web", "spec.replicas", 0)(s, answer{}) })
+				s.eventually("it is scaled down", func() error { return fieldIs(deployments+"/web", "spec.replicas", 0)(s, answer{}) })
 			},
 			On: replayed,
 		},
@@ -76,7 +76,7 @@ func approvalThreats() []Threat {
 			},
 			On: func(s *scene) {
 				s.prepare(newPod("victim"))
-				request := s.accessRequest(s.attempt(del(pods+"/victim", "")))
+				request := s.accessRequest(s.attempt(httpDelete(pods+"/victim", "")))
 				// The second is another agent of the same people.
 				for _, who := range []*caller{s.agent, s.declare("t38-friend", "human")} {
 					// The static ValidatingAdmissionPolicy says it, which is asked before any webhook.
@@ -87,7 +87,7 @@ func approvalThreats() []Threat {
 					s.noReviews(request)
 				}
 				s.phase(request, v1alpha1.Pending)
-				if a := s.attempt(del(pods+"/victim", "")); a.code != http.StatusTooManyRequests {
+				if a := s.attempt(httpDelete(pods+"/victim", "")); a.code != http.StatusTooManyRequests {
 					s.t.Errorf("want it held still: %s", a)
 				}
 				s.mustExist(pods + "/victim")
@@ -155,7 +155,7 @@ func newDryConfigMap() call {
 
 // generatedRunner creates one more object each time that it is sent.
 func generatedRunner(prefix string) call {
-	return post(runners, strings.Replace(runner("v1", prefix, template(podSpec(""))), `"name"`, `"generateName"`, 1))
+	return httpPost(runners, strings.Replace(runnerBody("v1", prefix, templateSpec(podSpec(""))), `"name"`, `"generateName"`, 1))
 }
 
 // shortly is a call that the API server gives up after some milliseconds, whatever may have
@@ -169,18 +169,18 @@ func shortly(c call, milliseconds int) call {
 // the real thing stays.
 func dryRun(s *scene) {
 	s.prepare(newPod("victim"))
-	s.expect(s.attempt(del(pods+"/victim?dryRun=All", "")), Unheld, holdDelete)
-	s.expect(s.attempt(post(pods+"?dryRun=All", `{"metadata":{"name":"mine"},"spec":`+pinned+`}`)), Denied, denyNodeName)
+	s.expect(s.attempt(httpDelete(pods+"/victim?dryRun=All", "")), Unheld, holdDelete)
+	s.expect(s.attempt(httpPost(pods+"?dryRun=All", `{"metadata":{"name":"mine"},"spec":`+pinned+`}`)), Denied, denyNodeName)
 	s.expect(s.attempt(newDryConfigMap()), Allowed, "")
 	s.onlyRequests()
 
-	request := s.accessRequest(s.attempt(del(pods+"/victim", "")))
+	request := s.accessRequest(s.attempt(httpDelete(pods+"/victim", "")))
 	s.approve(request)
-	s.expect(s.attempt(del(pods+"/victim?dryRun=All", "")), Unheld, holdDelete)
+	s.expect(s.attempt(httpDelete(pods+"/victim?dryRun=All", "")), Unheld, holdDelete)
 	s.phase(request, v1alpha1.Approved)
 	s.onlyRequests(v1alpha1.Approved)
 	s.mustExist(pods + "/victim")
-	s.succeed(del(pods+"/victim", ""))
+	s.succeed(httpDelete(pods+"/victim", ""))
 }
 
 // changedAfterApprovalAgain: the approval is for that change of that object as it was.
@@ -210,10 +210,10 @@ func changedAfterApprovalAgain(s *scene) {
 
 	// Deleted and made anew it is another object, even if it looks the same.
 	s.prepare(newPod("victim"))
-	approved = s.accessRequest(s.attempt(del(pods+"/victim", "")))
+	approved = s.accessRequest(s.attempt(httpDelete(pods+"/victim", "")))
 	s.approve(approved)
-	s.prepare(del(pods+"/victim", ""), newPod("victim"))
-	a := s.attempt(del(pods+"/victim", ""))
+	s.prepare(httpDelete(pods+"/victim", ""), newPod("victim"))
+	a := s.attempt(httpDelete(pods+"/victim", ""))
 	s.expect(a, Held, holdDelete)
 	if request := s.accessRequest(a); request == approved {
 		s.t.Error("the approval stands for another object of that name")
@@ -234,7 +234,7 @@ func replayed(s *scene) {
 	if request := s.accessRequest(a); request == used {
 		s.t.Error("the approval was used twice")
 	}
-	if err := is(web, "spec.replicas", 3)(s, answer{}); err != nil {
+	if err := fieldIs(web, "spec.replicas", 3)(s, answer{}); err != nil {
 		s.t.Error(err)
 	}
 }
@@ -255,14 +255,14 @@ func ownerApproves() Threat {
 			s.name = "t79-owned"
 			s.agent = s.declare(s.name, "approver")
 			s.prepare(newPod("victim"))
-			request := s.accessRequest(s.attempt(del(pods+"/victim", "")))
+			request := s.accessRequest(s.attempt(httpDelete(pods+"/victim", "")))
 			a := s.review(s.reviewers[approver], request)
 			if a.code != http.StatusForbidden || !strings.Contains(a.body, "the agent's owner does not count") {
 				s.t.Errorf("want a refusal of the owner's review: %s", a)
 			}
 			s.noReviews(request)
 			s.phase(request, v1alpha1.Pending)
-			if a := s.attempt(del(pods+"/victim", "")); a.code != http.StatusTooManyRequests {
+			if a := s.attempt(httpDelete(pods+"/victim", "")); a.code != http.StatusTooManyRequests {
 				s.t.Errorf("want it held still: %s", a)
 			}
 			s.mustExist(pods + "/victim")
@@ -271,7 +271,7 @@ func ownerApproves() Threat {
 				s.t.Errorf("the other approver: %s", a)
 			}
 			s.phase(request, v1alpha1.Approved)
-			s.succeed(del(pods+"/victim", ""))
+			s.succeed(httpDelete(pods+"/victim", ""))
 		},
 	}
 }
@@ -280,7 +280,7 @@ func ownerApproves() Threat {
 func (s *scene) mustExist(path string) {
 	s.t.Helper()
 	a := s.read(path)
-	if !a.ok() || lookup(a.object(), "metadata.deletionTimestamp") != nil {
+	if !a.ok() || fieldOf(a.object(), "metadata.deletionTimestamp") != nil {
 		s.t.Errorf("%s should be there as it was: %s", s.expand(path), a)
 	}
 }
@@ -300,12 +300,12 @@ func (s *scene) onlyRequests(want ...v1alpha1.Phase) {
 // noReviews says that nobody's word is kept of a request.
 func (s *scene) noReviews(request string) {
 	s.t.Helper()
-	list, ok := lookup(s.read("/apis/holdfast.dev/v1alpha1/reviews").object(), "items").([]any)
+	list, ok := fieldOf(s.read("/apis/holdfast.dev/v1alpha1/reviews").object(), "items").([]any)
 	if !ok {
 		s.t.Fatal("reviews cannot be listed")
 	}
 	for _, r := range list {
-		if lookup(r, "spec.accessRequest") == request {
+		if fieldOf(r, "spec.accessRequest") == request {
 			s.t.Errorf("there is a Review of %s: %v", request, r)
 		}
 	}

@@ -19,11 +19,11 @@ func scalable() []struct {
 		made       call
 	}{
 		{"deployments", deployments + "/web", newDeployment("web", 2)},
-		{"statefulsets", statefulSets + "/web", post(statefulSets, workload("web", 2))},
-		{"replicasets", replicaSets + "/web", post(replicaSets, workload("web", 2))},
-		{"replicationcontrollers", controllers + "/web", post(controllers,
+		{"statefulsets", statefulSets + "/web", httpPost(statefulSets, workloadBody("web", 2))},
+		{"replicasets", replicaSets + "/web", httpPost(replicaSets, workloadBody("web", 2))},
+		{"replicationcontrollers", controllers + "/web", httpPost(controllers,
 			`{"metadata":{"name":"web"},"spec":{"replicas":2,"selector":{"app":"web"},"template":{"metadata":{"labels":{"app":"web"}},"spec":`+podSpec("")+`}}}`)},
-		{"somebody's kind", runners + "/web", post(runners, runner("v1", "web", `{"replicas":2}`))},
+		{"somebody's kind", runners + "/web", httpPost(runners, runnerBody("v1", "web", `{"replicas":2}`))},
 	}
 }
 
@@ -41,27 +41,27 @@ func changeThreats() []Threat {
 		scale.Trials = append(scale.Trials, Trial{
 			Name: of.name, Prepare: []call{of.made}, Rule: holdScale,
 			Attempt: mergePatch(of.path+"/scale", `{"spec":{"replicas":0}}`),
-			Effect:  is(of.path, "spec.replicas", 0), Target: of.path,
+			Effect:  fieldIs(of.path, "spec.replicas", 0), Target: of.path,
 		})
 		replicas.Trials = append(replicas.Trials, Trial{
 			Name: of.name, Prepare: []call{of.made}, Rule: holdReplicas,
 			Attempt: mergePatch(of.path, `{"spec":{"replicas":0}}`),
-			Effect:  is(of.path, "spec.replicas", 0), Target: of.path,
+			Effect:  fieldIs(of.path, "spec.replicas", 0), Target: of.path,
 		})
 	}
 	scale.Trials = append(scale.Trials, Trial{
 		Name: "by replacing the scale", Prepare: []call{newDeployment("web", 2)}, Rule: holdScale,
-		Attempt: put(deployments+"/web/scale", `{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"web","namespace":"{ns}"},"spec":{}}`),
-		Effect:  is(deployments+"/web", "spec.replicas", 0), Target: deployments + "/web",
+		Attempt: httpPut(deployments+"/web/scale", `{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"web","namespace":"{ns}"},"spec":{}}`),
+		Effect:  fieldIs(deployments+"/web", "spec.replicas", 0), Target: deployments + "/web",
 	})
 	return []Threat{
 		scale, replicas,
 		{
 			ID: "T16", Title: "HPA with maxReplicas lowered", Verdict: Held,
 			Trials: []Trial{{
-				Prepare: []call{post(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
+				Prepare: []call{httpPost(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
 				Attempt: mergePatch(autoscalers+"/web", `{"spec":{"maxReplicas":1}}`),
-				Effect:  is(autoscalers+"/web", "spec.maxReplicas", 1), Target: autoscalers + "/web",
+				Effect:  fieldIs(autoscalers+"/web", "spec.maxReplicas", 1), Target: autoscalers + "/web",
 			}},
 		},
 		{
@@ -69,7 +69,7 @@ func changeThreats() []Threat {
 			Trials: []Trial{{
 				Prepare: []call{newPod("victim")}, Rule: "baseline-pods/hold-resize",
 				Attempt: strategicPatch(pods+"/victim/resize", `{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"1m"},"limits":{"cpu":"2m"}}}]}}`),
-				Effect:  is(pods+"/victim", "spec.containers.0.resources.limits.cpu", "2m"), Target: pods + "/victim",
+				Effect:  fieldIs(pods+"/victim", "spec.containers.0.resources.limits.cpu", "2m"), Target: pods + "/victim",
 			}},
 		},
 		{
@@ -77,7 +77,7 @@ func changeThreats() []Threat {
 			Trials: []Trial{{
 				Prepare: []call{newPod("victim")}, Rule: "baseline-pods/hold-ephemeral-containers",
 				Attempt: strategicPatch(pods+"/victim/ephemeralcontainers", `{"spec":{"ephemeralContainers":[{"name":"mine","image":"registry.invalid/mine:1"}]}}`),
-				Effect:  is(pods+"/victim", "spec.ephemeralContainers.0.name", "mine"), Target: pods + "/victim",
+				Effect:  fieldIs(pods+"/victim", "spec.ephemeralContainers.0.name", "mine"), Target: pods + "/victim",
 			}},
 		},
 		{
@@ -86,19 +86,19 @@ func changeThreats() []Threat {
 				{
 					Name: "of a pod", Want: Held, Prepare: []call{newPod("victim")}, Rule: holdStatus,
 					Attempt: mergePatch(pods+"/victim/status", `{"status":{"phase":"Failed"}}`),
-					Effect:  is(pods+"/victim", "status.phase", "Failed"),
+					Effect:  fieldIs(pods+"/victim", "status.phase", "Failed"),
 				},
 				{
 					Name: "of a node", Want: Held, Rule: holdStatus,
-					Prepare: []call{post("/api/v1/nodes", `{"metadata":{"name":"{ns}"}}`)},
+					Prepare: []call{httpPost("/api/v1/nodes", `{"metadata":{"name":"{ns}"}}`)},
 					Attempt: mergePatch("/api/v1/nodes/{ns}/status", `{"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.7"}]}}`),
-					Effect:  is("/api/v1/nodes/{ns}", "status.addresses.0.address", "192.0.2.7"),
+					Effect:  fieldIs("/api/v1/nodes/{ns}", "status.addresses.0.address", "192.0.2.7"),
 				},
 				{
 					Name: "of somebody's kind", Want: Held, Rule: holdStatus,
-					Prepare: []call{post(runners, runner("v1", "web", `{"replicas":1}`))},
+					Prepare: []call{httpPost(runners, runnerBody("v1", "web", `{"replicas":1}`))},
 					Attempt: mergePatch(runners+"/web/status", `{"status":{"ready":true}}`),
-					Effect:  is(runners+"/web", "status.ready", true),
+					Effect:  fieldIs(runners+"/web", "status.ready", true),
 				},
 				{
 					Name: "a policy that denies", Want: Denied, Rule: "t24-4/deny-status",
@@ -109,7 +109,7 @@ func changeThreats() []Threat {
 `,
 					Prepare: []call{newPod("victim")},
 					Attempt: mergePatch(pods+"/victim/status", `{"status":{"phase":"Failed"}}`),
-					Effect:  is(pods+"/victim", "status.phase", "Failed"),
+					Effect:  fieldIs(pods+"/victim", "status.phase", "Failed"),
 				},
 			},
 		},
@@ -117,14 +117,14 @@ func changeThreats() []Threat {
 			ID: "T80", Title: "object fields under another API version (autoscaling/v1 and v2)", Verdict: Effect, Effect: "same verdict or D",
 			Trials: []Trial{
 				{
-					Name: "v2", Want: Held, Prepare: []call{post(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
-					Attempt: put(autoscalers+"/web", autoscaler(1)),
-					Effect:  is(autoscalers+"/web", "spec.maxReplicas", 1), Target: autoscalers + "/web",
+					Name: "v2", Want: Held, Prepare: []call{httpPost(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
+					Attempt: httpPut(autoscalers+"/web", autoscaler(1)),
+					Effect:  fieldIs(autoscalers+"/web", "spec.maxReplicas", 1), Target: autoscalers + "/web",
 				},
 				{
-					Name: "v1", Want: Held, Prepare: []call{post(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
-					Attempt: put(autoscalersV1+"/web", autoscaler(1)),
-					Effect:  is(autoscalers+"/web", "spec.maxReplicas", 1), Target: autoscalers + "/web",
+					Name: "v1", Want: Held, Prepare: []call{httpPost(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
+					Attempt: httpPut(autoscalersV1+"/web", autoscaler(1)),
+					Effect:  fieldIs(autoscalers+"/web", "spec.maxReplicas", 1), Target: autoscalers + "/web",
 				},
 				{
 					Name: "a version that a rule does not know", Want: Denied, Rule: "t80-3/v2-alone",
@@ -137,9 +137,9 @@ func changeThreats() []Threat {
     when: object.spec.metrics != oldObject.spec.metrics
     action: Hold
 `,
-					Prepare: []call{post(autoscalers, autoscaler(5))},
+					Prepare: []call{httpPost(autoscalers, autoscaler(5))},
 					Attempt: mergePatch(autoscalersV1+"/web", `{"spec":{"targetCPUUtilizationPercentage":1}}`),
-					Effect:  is(autoscalersV1+"/web", "spec.targetCPUUtilizationPercentage", 1), Target: autoscalers + "/web",
+					Effect:  fieldIs(autoscalersV1+"/web", "spec.targetCPUUtilizationPercentage", 1), Target: autoscalers + "/web",
 				},
 			},
 		},

@@ -40,25 +40,25 @@ func podSpec(more string) string { return `{` + more + `"containers":[` + contai
 
 // newPod creates a pod; no kubelet runs it, and nothing schedules it.
 func newPod(name string) call {
-	return post(pods, `{"metadata":{"name":"`+name+`","labels":{"app":"`+name+`"}},"spec":`+podSpec("")+`}`)
+	return httpPost(pods, `{"metadata":{"name":"`+name+`","labels":{"app":"`+name+`"}},"spec":`+podSpec("")+`}`)
 }
 
 func newConfigMap(name string) call {
-	return post(configMaps, `{"metadata":{"name":"`+name+`"},"data":{"a":"b"}}`)
+	return httpPost(configMaps, `{"metadata":{"name":"`+name+`"},"data":{"a":"b"}}`)
 }
 
-// workload is the body of a Deployment, and of what is made like one.
-func workload(name string, replicas int) string {
+// workloadBody is the body of a Deployment, and of what is made like one.
+func workloadBody(name string, replicas int) string {
 	return fmt.Sprintf(`{"metadata":{"name":%[1]q},"spec":{"replicas":%[2]d,"selector":{"matchLabels":{"app":%[1]q}},"template":{"metadata":{"labels":{"app":%[1]q}},"spec":%[3]s}}}`,
 		name, replicas, podSpec(""))
 }
 
 func newDeployment(name string, replicas int) call {
-	return post(deployments, workload(name, replicas))
+	return httpPost(deployments, workloadBody(name, replicas))
 }
 
-// runner is the body of a Runner with a spec; the kind stands for somebody's own.
-func runner(version, name, spec string) string {
+// runnerBody is the body of a Runner with a spec; the kind stands for somebody's own.
+func runnerBody(version, name, spec string) string {
 	return fmt.Sprintf(`{"apiVersion":%q,"kind":"Runner","metadata":{"name":%q},"spec":%s}`, runnerGroup+"/"+version, name, spec)
 }
 
@@ -68,16 +68,16 @@ func deletionThreats() []Threat {
 		{
 			ID: "T01", Title: "delete a pod, directly", Verdict: Held,
 			Trials: []Trial{{
-				Prepare: victim, Attempt: del(pods+"/victim", ""), Rule: holdDelete,
-				Effect: gone(pods + "/victim"), Target: pods + "/victim",
+				Prepare: victim, Attempt: httpDelete(pods+"/victim", ""), Rule: holdDelete,
+				Effect: objectGone(pods + "/victim"), Target: pods + "/victim",
 			}},
 		},
 		{
 			ID: "T02", Title: "the same by pods/eviction", Verdict: Held,
 			Trials: []Trial{{
 				Prepare: victim, Rule: "baseline-deletes/hold-eviction",
-				Attempt: post(pods+"/victim/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"victim"}}`),
-				Effect:  gone(pods + "/victim"), Target: pods + "/victim",
+				Attempt: httpPost(pods+"/victim/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"victim"}}`),
+				Effect:  objectGone(pods + "/victim"), Target: pods + "/victim",
 			}},
 		},
 		{
@@ -86,7 +86,7 @@ func deletionThreats() []Threat {
 				{
 					Name: "all are held", Want: Held, Rule: holdDelete,
 					Prepare: []call{newPod("a"), newPod("b"), newPod("c")},
-					Attempt: del(pods, ""), Effect: empty(pods), Target: pods + "/a",
+					Attempt: httpDelete(pods, ""), Effect: collectionEmpty(pods), Target: pods + "/a",
 				},
 				{
 					Name: "one is denied", Want: Denied, Rule: "t03-2/deny-b",
@@ -99,7 +99,7 @@ func deletionThreats() []Threat {
     when: oldObject.metadata.name == "b"
     action: Deny
 `,
-					Attempt: del(pods, ""), Effect: gone(pods + "/a"), Target: pods + "/a",
+					Attempt: httpDelete(pods, ""), Effect: objectGone(pods + "/a"), Target: pods + "/a",
 				},
 			},
 		},
@@ -107,18 +107,18 @@ func deletionThreats() []Threat {
 			ID: "T04", Title: "deletecollection with one held item", Verdict: Effect, Effect: "nothing deleted",
 			Off: func(s *scene) {
 				s.prepare(newPod("a"), newPod("b"), newPod("c"))
-				s.succeed(del(pods, ""))
-				s.eventually("the pods are gone", func() error { return empty(pods)(s, answer{}) })
+				s.succeed(httpDelete(pods, ""))
+				s.eventually("the pods are gone", func() error { return collectionEmpty(pods)(s, answer{}) })
 			},
 			// Three have been approved; the fourth has not.
 			On: func(s *scene) {
 				s.prepare(newPod("a"), newPod("b"), newPod("c"))
-				a := s.attempt(del(pods, ""))
+				a := s.attempt(httpDelete(pods, ""))
 				s.expect(a, Held, holdDelete)
 				request := s.accessRequest(a)
 				s.approve(request)
 				s.prepare(newPod("d"))
-				a = s.attempt(del(pods, ""))
+				a = s.attempt(httpDelete(pods, ""))
 				s.expect(a, Held, holdDelete)
 				if names := s.names(pods); len(names) != 4 {
 					s.t.Errorf("pods %v, want all four", names)
@@ -138,15 +138,15 @@ func deletionThreats() []Threat {
 			Trials: []Trial{
 				{
 					Name: "collection, dry run", Rule: "baseline-deletes/deny-secret-echo", Prepare: []call{newSecret()},
-					Attempt: del(secrets+"?dryRun=All", ""), Effect: tellsSecret, Target: secrets + "/password",
+					Attempt: httpDelete(secrets+"?dryRun=All", ""), Effect: tellsSecret, Target: secrets + "/password",
 				},
 				{
 					Name: "collection", Rule: "baseline-deletes/deny-secret-echo", Prepare: []call{newSecret()},
-					Attempt: del(secrets, ""), Effect: tellsSecret, Target: secrets + "/password",
+					Attempt: httpDelete(secrets, ""), Effect: tellsSecret, Target: secrets + "/password",
 				},
 				{
 					Name: "one, foreground, dry run", Rule: "baseline-deletes/deny-secret-echo", Prepare: []call{newSecret()},
-					Attempt: del(secrets+"/password?dryRun=All&propagationPolicy=Foreground", ""), Effect: tellsSecret, Target: secrets + "/password",
+					Attempt: httpDelete(secrets+"/password?dryRun=All&propagationPolicy=Foreground", ""), Effect: tellsSecret, Target: secrets + "/password",
 				},
 			},
 		},
@@ -154,11 +154,11 @@ func deletionThreats() []Threat {
 			ID: "T07", Title: "delete a namespace", Verdict: Held,
 			Trials: []Trial{{
 				Prepare: []call{
-					post("/api/v1/namespaces", `{"metadata":{"name":"{ns}-prod"}}`),
-					post("/api/v1/namespaces/{ns}-prod/configmaps", `{"metadata":{"name":"in-it"}}`),
+					httpPost("/api/v1/namespaces", `{"metadata":{"name":"{ns}-prod"}}`),
+					httpPost("/api/v1/namespaces/{ns}-prod/configmaps", `{"metadata":{"name":"in-it"}}`),
 				},
-				Attempt: del("/api/v1/namespaces/{ns}-prod", ""), Rule: holdDelete,
-				Effect: gone("/api/v1/namespaces/{ns}-prod"), Target: "/api/v1/namespaces/{ns}-prod",
+				Attempt: httpDelete("/api/v1/namespaces/{ns}-prod", ""), Rule: holdDelete,
+				Effect: objectGone("/api/v1/namespaces/{ns}-prod"), Target: "/api/v1/namespaces/{ns}-prod",
 			}},
 		},
 		{
@@ -166,9 +166,9 @@ func deletionThreats() []Threat {
 			// A namespace that goes, and waits for what is in it, is made to go without it.
 			Trials: []Trial{{
 				Prepare: []call{
-					post("/api/v1/namespaces", `{"metadata":{"name":"{ns}-stuck"}}`),
-					post("/api/v1/namespaces/{ns}-stuck/configmaps", `{"metadata":{"name":"keeps","finalizers":["example.com/keep"]}}`),
-					del("/api/v1/namespaces/{ns}-stuck", ""),
+					httpPost("/api/v1/namespaces", `{"metadata":{"name":"{ns}-stuck"}}`),
+					httpPost("/api/v1/namespaces/{ns}-stuck/configmaps", `{"metadata":{"name":"keeps","finalizers":["example.com/keep"]}}`),
+					httpDelete("/api/v1/namespaces/{ns}-stuck", ""),
 				},
 				Ready: func(s *scene) error {
 					a := s.read("/api/v1/namespaces/{ns}-stuck")
@@ -177,9 +177,9 @@ func deletionThreats() []Threat {
 					}
 					return nil
 				},
-				Attempt: put("/api/v1/namespaces/{ns}-stuck/finalize", `{"metadata":{"name":"{ns}-stuck"},"spec":{"finalizers":[]}}`),
+				Attempt: httpPut("/api/v1/namespaces/{ns}-stuck/finalize", `{"metadata":{"name":"{ns}-stuck"},"spec":{"finalizers":[]}}`),
 				Rule:    "baseline-deletes/deny-finalize",
-				Effect:  gone("/api/v1/namespaces/{ns}-stuck"), Target: "/api/v1/namespaces/{ns}-stuck",
+				Effect:  objectGone("/api/v1/namespaces/{ns}-stuck"), Target: "/api/v1/namespaces/{ns}-stuck",
 			}},
 		},
 		ownerToNowhere(), changedOwner(), propagation(), removedFinalizer(), beingDeleted(),
@@ -199,7 +199,7 @@ func (s *scene) succeed(c call) answer {
 // deletesNothing goes through, and is written down although admission never sees it.
 func deletesNothing(s *scene) {
 	s.prepare(newPod("other"))
-	a := s.succeed(del(pods+"?labelSelector=app%3Dnone", ""))
+	a := s.succeed(httpDelete(pods+"?labelSelector=app%3Dnone", ""))
 	s.eventually("it is in the audit log", func() error {
 		events := s.audit.find(s.t, func(e *auditv1.Event) bool { return string(e.AuditID) == a.auditID })
 		if len(events) != 1 {
@@ -220,7 +220,7 @@ func deletesNothing(s *scene) {
 const secretValue = "correct horse battery staple"
 
 func newSecret() call {
-	return post(secrets, `{"metadata":{"name":"password"},"stringData":{"password":"`+secretValue+`"}}`)
+	return httpPost(secrets, `{"metadata":{"name":"password"},"stringData":{"password":"`+secretValue+`"}}`)
 }
 
 // tellsSecret is the effect that an answer has the Secret's value.
@@ -240,12 +240,12 @@ func ownerToNowhere() Threat {
 			{
 				Name: "of the object", Prepare: []call{newConfigMap("victim")}, Rule: holdLifetime,
 				Attempt: mergePatch(configMaps+"/victim", `{"metadata":{"ownerReferences":`+noOwner+`}}`),
-				Effect:  gone(configMaps + "/victim"), Target: configMaps + "/victim",
+				Effect:  objectGone(configMaps + "/victim"), Target: configMaps + "/victim",
 			},
 			{
 				Name: "by way of its status", Prepare: []call{newDeployment("victim", 1)}, Rule: holdLifetime,
 				Attempt: mergePatch(deployments+"/victim/status", `{"metadata":{"ownerReferences":`+noOwner+`}}`),
-				Effect:  gone(deployments + "/victim"), Target: deployments + "/victim",
+				Effect:  objectGone(deployments + "/victim"), Target: deployments + "/victim",
 			},
 		},
 	}
@@ -255,9 +255,9 @@ func changedOwner() Threat {
 	// What is owned goes with its owner; without its owner reference it stays.
 	owned := func(s *scene) error {
 		owner := s.read(configMaps + "/owner")
-		a := s.send(s.person, post(configMaps, fmt.Sprintf(
+		a := s.send(s.person, httpPost(configMaps, fmt.Sprintf(
 			`{"metadata":{"name":"owned","ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"owner","uid":%q}]}}`,
-			lookup(owner.object(), "metadata.uid"))))
+			fieldOf(owner.object(), "metadata.uid"))))
 		if !a.ok() {
 			return errors.New(a.String())
 		}
@@ -269,12 +269,12 @@ func changedOwner() Threat {
 			{
 				Name: "take them away", Prepare: []call{newConfigMap("owner")}, Ready: owned, Rule: holdLifetime,
 				Attempt: jsonPatch(configMaps+"/owned", `[{"op":"remove","path":"/metadata/ownerReferences"}]`),
-				Effect:  is(configMaps+"/owned", "metadata.ownerReferences", nil), Target: configMaps + "/owned",
+				Effect:  fieldIs(configMaps+"/owned", "metadata.ownerReferences", nil), Target: configMaps + "/owned",
 			},
 			{
 				Name: "let them block the owner", Prepare: []call{newConfigMap("owner")}, Ready: owned, Rule: holdLifetime,
 				Attempt: jsonPatch(configMaps+"/owned", `[{"op":"add","path":"/metadata/ownerReferences/0/blockOwnerDeletion","value":true}]`),
-				Effect:  is(configMaps+"/owned", "metadata.ownerReferences.0.blockOwnerDeletion", true), Target: configMaps + "/owned",
+				Effect:  fieldIs(configMaps+"/owned", "metadata.ownerReferences.0.blockOwnerDeletion", true), Target: configMaps + "/owned",
 			},
 		},
 	}
@@ -293,8 +293,8 @@ func propagation() Threat {
 	} {
 		threat.Trials = append(threat.Trials, Trial{
 			Name: options.name, Want: Held, Rule: holdDelete, Prepare: []call{newConfigMap("victim")},
-			Attempt: del(configMaps+"/victim"+options.query, options.body),
-			Effect:  gone(configMaps + "/victim"), Target: configMaps + "/victim",
+			Attempt: httpDelete(configMaps+"/victim"+options.query, options.body),
+			Effect:  objectGone(configMaps + "/victim"), Target: configMaps + "/victim",
 		})
 	}
 	return threat
@@ -303,19 +303,19 @@ func propagation() Threat {
 const keepFinalizer = `["example.com/keep"]`
 
 func removedFinalizer() Threat {
-	kept := post(configMaps, `{"metadata":{"name":"victim","finalizers":`+keepFinalizer+`}}`)
+	kept := httpPost(configMaps, `{"metadata":{"name":"victim","finalizers":`+keepFinalizer+`}}`)
 	return Threat{
 		ID: "T12", Title: "remove a finalizer", Verdict: Held,
 		Trials: []Trial{
 			{
 				Name: "merge patch", Prepare: []call{kept}, Rule: holdLifetime,
 				Attempt: mergePatch(configMaps+"/victim", `{"metadata":{"finalizers":null}}`),
-				Effect:  is(configMaps+"/victim", "metadata.finalizers", nil), Target: configMaps + "/victim",
+				Effect:  fieldIs(configMaps+"/victim", "metadata.finalizers", nil), Target: configMaps + "/victim",
 			},
 			{
 				Name: "replace", Prepare: []call{kept}, Rule: holdLifetime,
-				Attempt: put(configMaps+"/victim", `{"metadata":{"name":"victim"}}`),
-				Effect:  is(configMaps+"/victim", "metadata.finalizers", nil), Target: configMaps + "/victim",
+				Attempt: httpPut(configMaps+"/victim", `{"metadata":{"name":"victim"}}`),
+				Effect:  fieldIs(configMaps+"/victim", "metadata.finalizers", nil), Target: configMaps + "/victim",
 			},
 		},
 	}
@@ -323,10 +323,10 @@ func removedFinalizer() Threat {
 
 func beingDeleted() Threat {
 	going := []call{
-		post(configMaps, `{"metadata":{"name":"going","finalizers":`+keepFinalizer+`}}`), del(configMaps+"/going", ""),
+		httpPost(configMaps, `{"metadata":{"name":"going","finalizers":`+keepFinalizer+`}}`), httpDelete(configMaps+"/going", ""),
 	}
 	workloadGoing := []call{
-		newDeployment("going", 2), mergePatch(deployments+"/going", `{"metadata":{"finalizers":`+keepFinalizer+`}}`), del(deployments+"/going", ""),
+		newDeployment("going", 2), mergePatch(deployments+"/going", `{"metadata":{"finalizers":`+keepFinalizer+`}}`), httpDelete(deployments+"/going", ""),
 	}
 	return Threat{
 		ID: "T13", Title: "update an object that is being deleted", Verdict: Effect, Effect: "same verdict",
@@ -334,17 +334,17 @@ func beingDeleted() Threat {
 			{
 				Name: "its finalizer", Want: Held, Prepare: going, Rule: holdLifetime,
 				Attempt: jsonPatch(configMaps+"/going", `[{"op":"remove","path":"/metadata/finalizers"}]`),
-				Effect:  gone(configMaps + "/going"), Target: configMaps + "/going",
+				Effect:  objectGone(configMaps + "/going"), Target: configMaps + "/going",
 			},
 			{
 				Name: "its replicas", Want: Held, Prepare: workloadGoing, Rule: holdReplicas,
 				Attempt: mergePatch(deployments+"/going", `{"spec":{"replicas":0}}`),
-				Effect:  is(deployments+"/going", "spec.replicas", 0), Target: deployments + "/going",
+				Effect:  fieldIs(deployments+"/going", "spec.replicas", 0), Target: deployments + "/going",
 			},
 			{
 				Name: "its labels", Want: Allowed, Prepare: going,
 				Attempt: mergePatch(configMaps+"/going", `{"metadata":{"labels":{"a":"b"}}}`),
-				Effect:  is(configMaps+"/going", "metadata.labels.a", "b"),
+				Effect:  fieldIs(configMaps+"/going", "metadata.labels.a", "b"),
 			},
 		},
 	}

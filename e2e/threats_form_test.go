@@ -7,7 +7,7 @@ import (
 
 // applied is a Deployment for server-side apply.
 func applied(replicas int) string {
-	return `{"apiVersion":"apps/v1","kind":"Deployment",` + strings.TrimPrefix(workload("web", replicas), "{")
+	return `{"apiVersion":"apps/v1","kind":"Deployment",` + strings.TrimPrefix(workloadBody("web", replicas), "{")
 }
 
 // formThreats are the forms in which one request can come: none is a way around a rule.
@@ -19,17 +19,17 @@ func formThreats() []Threat {
 				{
 					Name: "what is denied", Want: Denied, Rule: denyNodeName,
 					Attempt: applyPatch(pods+"/mine?fieldManager=agent", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"mine"},"spec":`+pinned+`}`),
-					Effect:  there(pods + "/mine"), Target: pods + "/mine",
+					Effect:  objectThere(pods + "/mine"), Target: pods + "/mine",
 				},
 				{
 					Name: "what is held", Want: Held, Rule: holdCustom,
-					Attempt: applyPatch(runners+"/mine?fieldManager=agent", runner("v1", "mine", template(podSpec("")))),
-					Effect:  there(runners + "/mine"), Target: runners + "/mine",
+					Attempt: applyPatch(runners+"/mine?fieldManager=agent", runnerBody("v1", "mine", templateSpec(podSpec("")))),
+					Effect:  objectThere(runners + "/mine"), Target: runners + "/mine",
 				},
 				{
 					Name: "what is allowed", Want: Allowed,
 					Attempt: applyPatch(deployments+"/web?fieldManager=agent", applied(2)),
-					Effect:  there(deployments + "/web"),
+					Effect:  objectThere(deployments + "/web"),
 				},
 			},
 		},
@@ -39,12 +39,12 @@ func formThreats() []Threat {
 				{
 					Name: "down", Want: Held, Prepare: []call{applyPatch(deployments+"/web?fieldManager=person", applied(2))}, Rule: holdReplicas,
 					Attempt: applyPatch(deployments+"/web?fieldManager=agent&force=true", applied(0)),
-					Effect:  is(deployments+"/web", "spec.replicas", 0), Target: deployments + "/web",
+					Effect:  fieldIs(deployments+"/web", "spec.replicas", 0), Target: deployments + "/web",
 				},
 				{
 					Name: "up", Want: Allowed, Prepare: []call{applyPatch(deployments+"/web?fieldManager=person", applied(2))},
 					Attempt: applyPatch(deployments+"/web?fieldManager=agent&force=true", applied(3)),
-					Effect:  is(deployments+"/web", "spec.replicas", 3),
+					Effect:  fieldIs(deployments+"/web", "spec.replicas", 3),
 				},
 			},
 		},
@@ -55,13 +55,13 @@ func formThreats() []Threat {
 			Trials: []Trial{
 				{
 					Name: "what is denied", Want: Denied, Rule: denyNodeName,
-					Attempt: post(pods, `{"metadata":{"generateName":"mine-"},"spec":`+pinned+`}`),
-					Effect:  generated(pods, "mine-"),
+					Attempt: httpPost(pods, `{"metadata":{"generateName":"mine-"},"spec":`+pinned+`}`),
+					Effect:  objectNamed(pods, "mine-"),
 				},
 				{
 					Name: "what is held", Want: Held, Rule: holdCustom,
-					Attempt: post(runners, strings.Replace(runner("v1", "mine-", template(podSpec(""))), `"name"`, `"generateName"`, 1)),
-					Effect:  generated(runners, "mine-"),
+					Attempt: httpPost(runners, strings.Replace(runnerBody("v1", "mine-", templateSpec(podSpec(""))), `"name"`, `"generateName"`, 1)),
+					Effect:  objectNamed(runners, "mine-"),
 				},
 			},
 		},
@@ -86,18 +86,18 @@ func putThatCreates() Threat {
 		Trials: []Trial{
 			{
 				Name: "what is denied", Want: Denied, Rule: "t28-1/deny-creates", Policy: policy("deny-creates", "create", "limitranges", "Deny"),
-				Attempt: put(limits+"/mine", `{"metadata":{"name":"mine"},"spec":{"limits":[{"type":"Pod","max":{"cpu":"1"}}]}}`),
-				Effect:  there(limits + "/mine"), Target: limits + "/mine",
+				Attempt: httpPut(limits+"/mine", `{"metadata":{"name":"mine"},"spec":{"limits":[{"type":"Pod","max":{"cpu":"1"}}]}}`),
+				Effect:  objectThere(limits + "/mine"), Target: limits + "/mine",
 			},
 			{
 				Name: "what is held", Want: Held, Rule: "t28-2/hold-creates", Policy: policy("hold-creates", "create", "services", "Hold"),
-				Attempt: put(services+"/mine", `{"metadata":{"name":"mine"},"spec":{"ports":[{"port":80}]}}`),
-				Effect:  there(services + "/mine"), Target: services + "/mine",
+				Attempt: httpPut(services+"/mine", `{"metadata":{"name":"mine"},"spec":{"ports":[{"port":80}]}}`),
+				Effect:  objectThere(services + "/mine"), Target: services + "/mine",
 			},
 			{
 				Name: "what is denied as an update", Want: Allowed, Policy: policy("deny-updates", "update", "leases", "Deny"),
-				Attempt: put(leases+"/mine", `{"metadata":{"name":"mine"},"spec":{"holderIdentity":"me"}}`),
-				Effect:  there(leases + "/mine"),
+				Attempt: httpPut(leases+"/mine", `{"metadata":{"name":"mine"},"spec":{"holderIdentity":"me"}}`),
+				Effect:  objectThere(leases + "/mine"),
 			},
 		},
 	}
@@ -122,14 +122,14 @@ func patchForms() Threat {
 		} {
 			threat.Trials = append(threat.Trials, Trial{
 				Name: name + ", " + to.name, Want: to.want, Rule: to.rule, Prepare: []call{newDeployment("web", 2)},
-				Attempt: patch, Effect: is(web, "spec.replicas", to.replicas), Target: web,
+				Attempt: patch, Effect: fieldIs(web, "spec.replicas", to.replicas), Target: web,
 			})
 		}
 	}
 	// Null is the default, which is one.
 	threat.Trials = append(threat.Trials, Trial{
 		Name: "merge, null", Want: Held, Rule: holdReplicas, Prepare: []call{newDeployment("web", 2)},
-		Attempt: mergePatch(web, `{"spec":{"replicas":null}}`), Effect: is(web, "spec.replicas", 1), Target: web,
+		Attempt: mergePatch(web, `{"spec":{"replicas":null}}`), Effect: fieldIs(web, "spec.replicas", 1), Target: web,
 	})
 	return threat
 }
@@ -137,19 +137,19 @@ func patchForms() Threat {
 func otherVersions() Threat {
 	threat := Threat{ID: "T30", Title: "another API version of the kind", Verdict: Effect, Effect: "same"}
 	for version, path := range map[string]string{"v1": runners, "v1beta1": runnersV1beta1} {
-		made := []call{post(runners, runner("v1", "web", `{"replicas":2}`))}
+		made := []call{httpPost(runners, runnerBody("v1", "web", `{"replicas":2}`))}
 		threat.Trials = append(threat.Trials,
 			Trial{
 				Name: "create in " + version, Want: Held, Rule: holdCustom,
-				Attempt: post(path, runner(version, "mine", template(podSpec("")))), Effect: there(runners + "/mine"), Target: runners + "/mine",
+				Attempt: httpPost(path, runnerBody(version, "mine", templateSpec(podSpec("")))), Effect: objectThere(runners + "/mine"), Target: runners + "/mine",
 			},
 			Trial{
 				Name: "scale in " + version, Want: Held, Rule: holdScale, Prepare: made,
-				Attempt: mergePatch(path+"/web/scale", `{"spec":{"replicas":0}}`), Effect: is(runners+"/web", "spec.replicas", 0), Target: runners + "/web",
+				Attempt: mergePatch(path+"/web/scale", `{"spec":{"replicas":0}}`), Effect: fieldIs(runners+"/web", "spec.replicas", 0), Target: runners + "/web",
 			},
 			Trial{
 				Name: "delete in " + version, Want: Held, Rule: holdDelete, Prepare: made,
-				Attempt: del(path+"/web", ""), Effect: gone(runners + "/web"), Target: runners + "/web",
+				Attempt: httpDelete(path+"/web", ""), Effect: objectGone(runners + "/web"), Target: runners + "/web",
 			},
 		)
 	}
@@ -173,7 +173,7 @@ func newKind() Threat {
 		ID: "T31", Title: "a new CRD's kind", Verdict: Effect, Effect: "the policy's default",
 		Trials: []Trial{
 			{
-				Name: "allow", Want: Allowed, Ready: defined, Attempt: post(path, body), Effect: there(path + "/mine"),
+				Name: "allow", Want: Allowed, Ready: defined, Attempt: httpPost(path, body), Effect: objectThere(path + "/mine"),
 			},
 			{
 				Name: "deny", Want: Denied, Agent: "T31-strict", Rule: "t31-2",
@@ -181,7 +181,7 @@ func newKind() Threat {
   agents: ["{agent}"]
   default: Deny
 `,
-				Ready: defined, Attempt: post(path, body), Effect: there(path + "/mine"), Target: path + "/mine",
+				Ready: defined, Attempt: httpPost(path, body), Effect: objectThere(path + "/mine"), Target: path + "/mine",
 			},
 			{
 				Name: "hold", Want: Held, Agent: "T31-careful", Rule: "t31-3",
@@ -189,7 +189,7 @@ func newKind() Threat {
   agents: ["{agent}"]
   default: Hold
 `,
-				Ready: defined, Attempt: post(path, body), Effect: there(path + "/mine"), Target: path + "/mine",
+				Ready: defined, Attempt: httpPost(path, body), Effect: objectThere(path + "/mine"), Target: path + "/mine",
 			},
 		},
 	}

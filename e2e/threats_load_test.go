@@ -53,7 +53,7 @@ func loadThreats() []Threat {
 				if out, err := s.kubectl("delete", "configmap", "victim"); err != nil {
 					s.t.Fatalf("the control failed: %v %s", err, out)
 				}
-				s.eventually("it is gone", func() error { return gone(configMaps+"/victim")(s, answer{}) })
+				s.eventually("it is gone", func() error { return objectGone(configMaps+"/victim")(s, answer{}) })
 			},
 			On: retried,
 		},
@@ -62,7 +62,7 @@ func loadThreats() []Threat {
 			Off: func(s *scene) {
 				s.mutate()
 				s.succeed(podFor("pin", ""))
-				s.eventually("it was changed on its way", func() error { return is(pods+"/pin", "spec.nodeName", "control-plane")(s, answer{}) })
+				s.eventually("it was changed on its way", func() error { return fieldIs(pods+"/pin", "spec.nodeName", "control-plane")(s, answer{}) })
 			},
 			On: func(s *scene) {
 				s.mutate()
@@ -72,7 +72,7 @@ func loadThreats() []Threat {
 				}
 				// And the other way round: what is denied as it is sent passes as it is stored.
 				s.expect(s.attempt(podFor("unpin", `"nodeName":"control-plane",`)), Allowed, "")
-				if err := is(pods+"/unpin", "spec.nodeName", nil)(s, answer{}); err != nil {
+				if err := fieldIs(pods+"/unpin", "spec.nodeName", nil)(s, answer{}); err != nil {
 					s.t.Error(err)
 				}
 				s.expect(s.attempt(podFor("neither", `"nodeName":"control-plane",`)), Denied, denyNodeName)
@@ -87,16 +87,16 @@ func (s *scene) flood() (held []answer) {
 	s.t.Helper()
 	mine := make(chan call, floodEvents+floodLeases)
 	for i := range floodEvents {
-		mine <- post("/api/v1/namespaces/{ns}/events", fmt.Sprintf(
+		mine <- httpPost("/api/v1/namespaces/{ns}/events", fmt.Sprintf(
 			`{"metadata":{"name":"flood-%d"},"involvedObject":{"kind":"Pod","namespace":"{ns}","name":"x"},"reason":"Flood","message":"m","type":"Normal"}`, i))
 	}
 	for i := range floodLeases {
-		mine <- post("/apis/coordination.k8s.io/v1/namespaces/{ns}/leases", fmt.Sprintf(`{"metadata":{"name":"flood-%d"},"spec":{"holderIdentity":"x"}}`, i))
+		mine <- httpPost("/apis/coordination.k8s.io/v1/namespaces/{ns}/leases", fmt.Sprintf(`{"metadata":{"name":"flood-%d"},"spec":{"holderIdentity":"x"}}`, i))
 	}
 	close(mine)
 	runs := make(chan call, floodHeld)
 	for i := range floodHeld {
-		runs <- post(runners, runner("v1", fmt.Sprintf("flood-%d", i), template(podSpec(""))))
+		runs <- httpPost(runners, runnerBody("v1", fmt.Sprintf("flood-%d", i), templateSpec(podSpec(""))))
 	}
 	close(runs)
 	others := make(chan []answer)
@@ -163,7 +163,7 @@ func flooded(s *scene) {
 	// There is room for another agent's.
 	s.name = "t65-other"
 	s.agent = s.declare(s.name, "human")
-	a := s.attempt(post(runners, runner("v1", "other", template(podSpec("")))))
+	a := s.attempt(httpPost(runners, runnerBody("v1", "other", templateSpec(podSpec("")))))
 	s.expect(a, Held, holdCustom)
 	s.accessRequest(a)
 }
@@ -216,7 +216,7 @@ func retried(s *scene) {
 }
 
 func podFor(name, more string) call {
-	return post(pods, fmt.Sprintf(`{"metadata":{"name":%[1]q,"labels":{"do":%[1]q}},"spec":%[2]s}`, name, podSpec(more)))
+	return httpPost(pods, fmt.Sprintf(`{"metadata":{"name":%[1]q,"labels":{"do":%[1]q}},"spec":%[2]s}`, name, podSpec(more)))
 }
 
 // mutate registers a webhook that pins pods with the label do=pin to a node, and unpins
@@ -224,7 +224,7 @@ func podFor(name, more string) call {
 func (s *scene) mutate() {
 	s.t.Helper()
 	url, ca := tlsServer(s.t, http.HandlerFunc(pinPods))
-	s.prepare(post("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", fmt.Sprintf(`{
+	s.prepare(httpPost("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", fmt.Sprintf(`{
 		"metadata":{"name":"{ns}"},
 		"webhooks":[{
 			"name":"pins.threats.example.com","sideEffects":"None","admissionReviewVersions":["v1"],"failurePolicy":"Fail",
@@ -240,7 +240,7 @@ func (s *scene) mutate() {
 	probe.path += "?dryRun=All"
 	s.eventually("the webhook is called", func() error {
 		a := s.send(s.person, probe)
-		if got := lookup(a.object(), "spec.nodeName"); got != "control-plane" {
+		if got := fieldOf(a.object(), "spec.nodeName"); got != "control-plane" {
 			return fmt.Errorf("nodeName %v: %s", got, a)
 		}
 		return nil

@@ -90,7 +90,7 @@ func ordinaryWork(t *testing.T, st *stage) {
 		{`{"apiVersion":"v1","kind":"Event","metadata":{"name":"did"},"involvedObject":{"kind":"Pod","namespace":"ordinary","name":"solo"},"reason":"Did","message":"m","type":"Normal"}`, "create -f -"},
 		{`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"lead"},"spec":{"holderIdentity":"me"}}`, "create -f -"},
 		{"", `patch lease lead --type=merge -p {"spec":{"holderIdentity":"you"}}`},
-		{runner("v1", "mine", `{"size":3,"replicas":1}`), "apply -f -"},
+		{runnerBody("v1", "mine", `{"size":3,"replicas":1}`), "apply -f -"},
 		{"", "scale runner mine --replicas=2"},
 		{"", "auth can-i create pods"},
 		{"", "get all"},

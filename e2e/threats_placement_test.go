@@ -10,8 +10,8 @@ const (
 // pinned is a pod spec that goes past the scheduler.
 var pinned = podSpec(`"nodeName":"control-plane",`)
 
-// template is a spec with a pod template, as workloads have it.
-func template(podSpec string) string {
+// templateSpec is a spec with a pod template, as workloads have it.
+func templateSpec(podSpec string) string {
 	return `{"selector":{"matchLabels":{"app":"w"}},"template":{"metadata":{"labels":{"app":"w"}},"spec":` + podSpec + `}}`
 }
 
@@ -24,28 +24,28 @@ func placementThreats() []Threat {
 			Trials: []Trial{
 				{
 					Name: "pods/binding", Prepare: []call{newPod("victim")}, Rule: denyBinding,
-					Attempt: post(pods+"/victim/binding", binding),
-					Effect:  is(pods+"/victim", "spec.nodeName", "control-plane"), Target: pods + "/victim",
+					Attempt: httpPost(pods+"/victim/binding", binding),
+					Effect:  fieldIs(pods+"/victim", "spec.nodeName", "control-plane"), Target: pods + "/victim",
 				},
 				{
 					Name: "bindings", Prepare: []call{newPod("victim")}, Rule: denyBinding,
-					Attempt: post("/api/v1/namespaces/{ns}/bindings", binding),
-					Effect:  is(pods+"/victim", "spec.nodeName", "control-plane"), Target: pods + "/victim",
+					Attempt: httpPost("/api/v1/namespaces/{ns}/bindings", binding),
+					Effect:  fieldIs(pods+"/victim", "spec.nodeName", "control-plane"), Target: pods + "/victim",
 				},
 				{
 					Name: "nodeName of a pod", Rule: denyNodeName,
-					Attempt: post(pods, `{"metadata":{"name":"mine"},"spec":`+pinned+`}`),
-					Effect:  there(pods + "/mine"), Target: pods + "/mine",
+					Attempt: httpPost(pods, `{"metadata":{"name":"mine"},"spec":`+pinned+`}`),
+					Effect:  objectThere(pods + "/mine"), Target: pods + "/mine",
 				},
 				{
 					Name: "nodeName of a template", Rule: denyTemplateNodeName,
-					Attempt: post(deployments, `{"metadata":{"name":"mine"},"spec":`+template(pinned)+`}`),
-					Effect:  there(deployments + "/mine"), Target: deployments + "/mine",
+					Attempt: httpPost(deployments, `{"metadata":{"name":"mine"},"spec":`+templateSpec(pinned)+`}`),
+					Effect:  objectThere(deployments + "/mine"), Target: deployments + "/mine",
 				},
 				{
 					Name: "nodeName into a template", Prepare: []call{newDeployment("web", 1)}, Rule: denyTemplateNodeName,
 					Attempt: mergePatch(deployments+"/web", `{"spec":{"template":{"spec":{"nodeName":"control-plane"}}}}`),
-					Effect:  is(deployments+"/web", "spec.template.spec.nodeName", "control-plane"), Target: deployments + "/web",
+					Effect:  fieldIs(deployments+"/web", "spec.template.spec.nodeName", "control-plane"), Target: deployments + "/web",
 				},
 			},
 		},
@@ -54,34 +54,34 @@ func placementThreats() []Threat {
 			Trials: []Trial{
 				{
 					Name: "where Deployments have it", Rule: holdCustom,
-					Attempt: post(runners, runner("v1", "mine", template(podSpec("")))),
-					Effect:  there(runners + "/mine"), Target: runners + "/mine",
+					Attempt: httpPost(runners, runnerBody("v1", "mine", templateSpec(podSpec("")))),
+					Effect:  objectThere(runners + "/mine"), Target: runners + "/mine",
 				},
 				{
 					Name: "in a list", Rule: holdCustom,
-					Attempt: post(runners, runner("v1", "mine", `{"replicatedJobs":[{"name":"a"},{"name":"b","jobTemplate":{"spec":`+template(podSpec(""))+`}}]}`)),
-					Effect:  there(runners + "/mine"), Target: runners + "/mine",
+					Attempt: httpPost(runners, runnerBody("v1", "mine", `{"replicatedJobs":[{"name":"a"},{"name":"b","jobTemplate":{"spec":`+templateSpec(podSpec(""))+`}}]}`)),
+					Effect:  objectThere(runners + "/mine"), Target: runners + "/mine",
 				},
 				{
 					Name: "without containers", Rule: holdCustom,
-					Attempt: post(runners, runner("v1", "mine", `{"workers":{"podTemplate":{"spec":{"hostNetwork":true}}}}`)),
-					Effect:  there(runners + "/mine"), Target: runners + "/mine",
+					Attempt: httpPost(runners, runnerBody("v1", "mine", `{"workers":{"podTemplate":{"spec":{"hostNetwork":true}}}}`)),
+					Effect:  objectThere(runners + "/mine"), Target: runners + "/mine",
 				},
 				{
-					Name: "afterwards", Rule: holdCustom, Prepare: []call{post(runners, runner("v1", "web", `{"replicas":1}`))},
-					Attempt: mergePatch(runners+"/web", `{"spec":`+template(podSpec(""))+`}`),
-					Effect:  is(runners+"/web", "spec.template.spec.containers.0.name", "c"), Target: runners + "/web",
+					Name: "afterwards", Rule: holdCustom, Prepare: []call{httpPost(runners, runnerBody("v1", "web", `{"replicas":1}`))},
+					Attempt: mergePatch(runners+"/web", `{"spec":`+templateSpec(podSpec(""))+`}`),
+					Effect:  fieldIs(runners+"/web", "spec.template.spec.containers.0.name", "c"), Target: runners + "/web",
 				},
 				{
 					Name: "that says nothing of pods", Want: Allowed,
-					Attempt: post(runners, runner("v1", "mine", `{"containers":["a name"],"size":3}`)),
-					Effect:  there(runners + "/mine"),
+					Attempt: httpPost(runners, runnerBody("v1", "mine", `{"containers":["a name"],"size":3}`)),
+					Effect:  objectThere(runners + "/mine"),
 				},
 				{
 					Name: "whose template stays as it is", Want: Allowed,
-					Prepare: []call{post(runners, runner("v1", "web", template(podSpec(""))))},
+					Prepare: []call{httpPost(runners, runnerBody("v1", "web", templateSpec(podSpec(""))))},
 					Attempt: mergePatch(runners+"/web", `{"spec":{"replicas":3}}`),
-					Effect:  is(runners+"/web", "spec.replicas", 3),
+					Effect:  fieldIs(runners+"/web", "spec.replicas", 3),
 				},
 			},
 		},

@@ -122,7 +122,7 @@ func (s *stage) scene(t *testing.T, ns, agentName string) *scene {
 // namespace creates a namespace in which pods can be created.
 func (s *scene) namespace(name string) {
 	s.t.Helper()
-	s.prepare(post("/api/v1/namespaces", `{"metadata":{"name":"`+name+`"}}`))
+	s.prepare(httpPost("/api/v1/namespaces", `{"metadata":{"name":"`+name+`"}}`))
 	s.eventually("namespace "+name+" has its service account", func() error {
 		return s.exists("/api/v1/namespaces/" + name + "/serviceaccounts/default")
 	})
@@ -133,8 +133,8 @@ func (s *scene) declare(name, owner string) *caller {
 	s.t.Helper()
 	account := "/api/v1/namespaces/" + local.AgentNamespace + "/serviceaccounts"
 	for _, made := range []call{
-		post(account, `{"metadata":{"name":"`+name+`"}}`),
-		post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", fmt.Sprintf(
+		httpPost(account, `{"metadata":{"name":"`+name+`"}}`),
+		httpPost("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", fmt.Sprintf(
 			`{"metadata":{"name":"threats:%[1]s"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"ServiceAccount","namespace":%[2]q,"name":%[1]q}]}`,
 			name, local.AgentNamespace)),
 	} {
@@ -142,13 +142,13 @@ func (s *scene) declare(name, owner string) *caller {
 			s.t.Fatalf("make agent %s: %s", name, a)
 		}
 	}
-	token := s.send(s.admin, post(account+"/"+name+"/token", `{"spec":{"expirationSeconds":7200}}`))
+	token := s.send(s.admin, httpPost(account+"/"+name+"/token", `{"spec":{"expirationSeconds":7200}}`))
 	if !token.ok() {
 		s.t.Fatalf("token of agent %s: %s", name, token)
 	}
 	if s.guarded {
 		path := "/apis/holdfast.dev/v1alpha1/agents"
-		a := s.send(s.admin, post(path, fmt.Sprintf(
+		a := s.send(s.admin, httpPost(path, fmt.Sprintf(
 			`{"apiVersion":"holdfast.dev/v1alpha1","kind":"Agent","metadata":{"name":%q},"spec":{"subjects":[{"kind":"ServiceAccount","namespace":%q,"name":%q}],"owner":{"kind":"User","name":%q}}}`,
 			name, local.AgentNamespace, name, owner)))
 		if !a.ok() && a.code != http.StatusConflict {
@@ -156,7 +156,7 @@ func (s *scene) declare(name, owner string) *caller {
 		}
 		s.eventually("Agent "+name+" is in force", func() error { return s.condition(path+"/"+name, "Compiled") })
 	}
-	return s.admin.as(s.t, fmt.Sprint(lookup(token.object(), "status.token")))
+	return s.admin.as(s.t, fmt.Sprint(fieldOf(token.object(), "status.token")))
 }
 
 // user is the user name of the scene's agent.
@@ -166,7 +166,7 @@ func (s *scene) condition(path, name string) error {
 	var object struct {
 		Status struct{ Conditions []metav1.Condition }
 	}
-	a := s.send(s.admin, get(path))
+	a := s.send(s.admin, httpGet(path))
 	if err := json.Unmarshal([]byte(a.body), &object); err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (s *scene) expand(text string) string {
 // eventually is eventually with the time that controllers take.
 func (s *scene) eventually(what string, try func() error) {
 	s.t.Helper()
-	eventually(s.t, within, what, try)
+	eventually(s.t, effectTime, what, try)
 }
 
 // prepare sends calls as a person, which must succeed.
@@ -232,7 +232,7 @@ func (s *scene) send(as *caller, c call) answer {
 }
 
 // read returns an object; its code says whether it is there.
-func (s *scene) read(path string) answer { return s.send(s.admin, get(path)) }
+func (s *scene) read(path string) answer { return s.send(s.admin, httpGet(path)) }
 
 func (s *scene) exists(path string) error {
 	if a := s.read(path); !a.ok() {
@@ -261,7 +261,7 @@ func (s *scene) snapshot(path string) string {
 		"metadata.uid", "metadata.deletionTimestamp", "metadata.finalizers", "metadata.ownerReferences", "metadata.labels",
 		"spec", "data", "template",
 	} {
-		kept[field] = lookup(object, field)
+		kept[field] = fieldOf(object, field)
 	}
 	data, err := json.Marshal(kept)
 	if err != nil {
@@ -274,13 +274,13 @@ func (s *scene) snapshot(path string) string {
 func (s *scene) names(path string) []string {
 	s.t.Helper()
 	a := s.read(path)
-	items, ok := lookup(a.object(), "items").([]any)
+	items, ok := fieldOf(a.object(), "items").([]any)
 	if !a.ok() || !ok {
 		s.t.Fatalf("list %s: %s", path, a)
 	}
 	var names []string
 	for _, item := range items {
-		names = append(names, fmt.Sprint(lookup(item, "metadata.name")))
+		names = append(names, fmt.Sprint(fieldOf(item, "metadata.name")))
 	}
 	return names
 }
@@ -318,7 +318,7 @@ func (s *scene) accessRequest(a answer) string {
 // review makes a Review that approves, as somebody.
 func (s *scene) review(as *caller, request string) answer {
 	s.t.Helper()
-	return s.send(as, post("/apis/holdfast.dev/v1alpha1/reviews", fmt.Sprintf(
+	return s.send(as, httpPost("/apis/holdfast.dev/v1alpha1/reviews", fmt.Sprintf(
 		`{"apiVersion":"holdfast.dev/v1alpha1","kind":"Review","metadata":{"generateName":"review-"},"spec":{"accessRequest":%q,"verdict":"Approve"}}`, request)))
 }
 
@@ -334,7 +334,7 @@ func (s *scene) approve(request string) {
 func (s *scene) phase(request string, want v1alpha1.Phase) {
 	s.t.Helper()
 	s.eventually("AccessRequest "+request+" is "+string(want), func() error {
-		return is("/apis/holdfast.dev/v1alpha1/accessrequests/"+request, "status.phase", want)(s, answer{})
+		return fieldIs("/apis/holdfast.dev/v1alpha1/accessrequests/"+request, "status.phase", want)(s, answer{})
 	})
 }
 
@@ -393,7 +393,7 @@ func (c *caller) as(t *testing.T, token string) *caller {
 func (c *caller) await(t *testing.T, path string) {
 	t.Helper()
 	eventually(t, 30*time.Second, path+" is served", func() error {
-		if a := c.send(t.Context(), get(path)); !a.ok() {
+		if a := c.send(t.Context(), httpGet(path)); !a.ok() {
 			return errors.New(a.String())
 		}
 		return nil
@@ -403,10 +403,10 @@ func (c *caller) await(t *testing.T, path string) {
 // call is one request. In path and body {ns} and {agent} stand for the scene's.
 type call struct{ method, path, contentType, body string }
 
-func get(path string) call        { return call{http.MethodGet, path, "", ""} }
-func post(path, body string) call { return call{http.MethodPost, path, "application/json", body} }
-func put(path, body string) call  { return call{http.MethodPut, path, "application/json", body} }
-func del(path, body string) call {
+func httpGet(path string) call        { return call{http.MethodGet, path, "", ""} }
+func httpPost(path, body string) call { return call{http.MethodPost, path, "application/json", body} }
+func httpPut(path, body string) call  { return call{http.MethodPut, path, "application/json", body} }
+func httpDelete(path, body string) call {
 	return call{http.MethodDelete, path, "application/json", body}
 }
 func mergePatch(path, body string) call {
@@ -500,8 +500,8 @@ func (a answer) retryAfter() int32 {
 	return a.status.Details.RetryAfterSeconds
 }
 
-// lookup follows a path of keys and indexes through decoded JSON; nil where it ends early.
-func lookup(v any, path string) any {
+// fieldOf follows a path of keys and indexes through decoded JSON; nil where it ends early.
+func fieldOf(v any, path string) any {
 	for key := range strings.SplitSeq(path, ".") {
 		switch now := v.(type) {
 		case map[string]any:
@@ -519,8 +519,8 @@ func lookup(v any, path string) any {
 	return v
 }
 
-// gone is the effect that an object is not there any more.
-func gone(path string) func(*scene, answer) error {
+// objectGone is the effect that an object is not there any more.
+func objectGone(path string) func(*scene, answer) error {
 	return func(s *scene, _ answer) error {
 		if a := s.read(path); a.code != http.StatusNotFound {
 			return fmt.Errorf("%s is there: HTTP %d", s.expand(path), a.code)
@@ -529,19 +529,19 @@ func gone(path string) func(*scene, answer) error {
 	}
 }
 
-// there is the effect that an object is there.
-func there(path string) func(*scene, answer) error {
+// objectThere is the effect that an object is there.
+func objectThere(path string) func(*scene, answer) error {
 	return func(s *scene, _ answer) error { return s.exists(path) }
 }
 
-// is is the effect that a field of an object has a value; nil: that it has none.
-func is(path, field string, want any) func(*scene, answer) error {
+// fieldIs is the effect that a field of an object has a value; nil: that it has none.
+func fieldIs(path, field string, want any) func(*scene, answer) error {
 	return func(s *scene, _ answer) error {
 		a := s.read(path)
 		if !a.ok() {
 			return errors.New(a.String())
 		}
-		got := lookup(a.object(), field)
+		got := fieldOf(a.object(), field)
 		if (want == nil) != (got == nil) || (want != nil && fmt.Sprint(got) != s.expand(fmt.Sprint(want))) {
 			return fmt.Errorf("%s of %s is %v, want %v", field, s.expand(path), got, want)
 		}
@@ -549,8 +549,8 @@ func is(path, field string, want any) func(*scene, answer) error {
 	}
 }
 
-// generated is the effect that the collection has an object whose name starts so.
-func generated(path, prefix string) func(*scene, answer) error {
+// objectNamed is the effect that the collection has an object whose name starts so.
+func objectNamed(path, prefix string) func(*scene, answer) error {
 	return func(s *scene, _ answer) error {
 		if names := s.names(path); !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) }) {
 			return fmt.Errorf("%s has %v, want %s…", s.expand(path), names, prefix)
@@ -559,8 +559,8 @@ func generated(path, prefix string) func(*scene, answer) error {
 	}
 }
 
-// empty is the effect that nothing is left of a collection.
-func empty(path string) func(*scene, answer) error {
+// collectionEmpty is the effect that nothing is left of a collection.
+func collectionEmpty(path string) func(*scene, answer) error {
 	return func(s *scene, _ answer) error {
 		if names := s.names(path); len(names) > 0 {
 			return fmt.Errorf("%s has %v", s.expand(path), names)

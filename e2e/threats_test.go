@@ -331,6 +331,6 @@ func (s *scene) expect(a answer, want Verdict, rule string) {
 	})
 }
 
-// within is how long an effect may take: garbage collection and the namespace controller
+// effectTime is how long an effect may take: garbage collection and the namespace controller
 // have to come by.
-const within = 90 * time.Second
+const effectTime = 90 * time.Second
