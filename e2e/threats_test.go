@@ -46,6 +46,8 @@ type Threat struct {
 	Effect string
 	// Control says what the control shows where it is not that the attempt succeeds.
 	Control string
+	// Beyond says what of the case is not played here, and which test plays it.
+	Beyond string
 	// Trials are the ways in which the agent tries; of most cases there is one.
 	Trials []Trial
 	// Off and On are played instead of Trials where those cannot tell the story.
