@@ -119,7 +119,7 @@ func serve(ctx context.Context, c serveConfig) error {
 		return err
 	}
 	facts := factsOf(decider)
-	if err := kube.NewReviews(book.ledger, facts).SetupWithManager(ctx, mgr); err != nil {
+	if err := errors.Join(kube.Index(ctx, mgr.GetFieldIndexer()), kube.NewReviews(book.ledger, facts).SetupWithManager(mgr)); err != nil {
 		return err
 	}
 	requests := lookUp(mgr.GetAPIReader())

@@ -202,10 +202,10 @@ func (l *Ledger) create(ctx context.Context, r *v1alpha1.AccessRequest) error {
 }
 
 // room returns access.ErrTooManyPending where no more may wait. A request that has no status
-// yet waits, too, and is asked for first: one that gets its status between the two lists is
-// then in both, and counted once; the other way round it would be in neither.
+// yet waits, too, and is looked for first: one that gets its status between the two looks is
+// seen by both, and counted once. The other way round neither would see it.
 func (l *Ledger) room(ctx context.Context, from client.Reader, agent string) error {
-	all, own := map[string]bool{}, 0
+	all, own := map[string]bool{}, map[string]bool{}
 	for _, phase := range []v1alpha1.Phase{"", v1alpha1.Pending} {
 		var list v1alpha1.AccessRequestList
 		if err := from.List(ctx, &list, client.MatchingFields{phaseField: string(phase)}, client.UnsafeDisableDeepCopy); err != nil {
@@ -213,13 +213,13 @@ func (l *Ledger) room(ctx context.Context, from client.Reader, agent string) err
 		}
 		for i := range list.Items {
 			r := &list.Items[i]
-			if !all[r.Name] && r.Spec.Agent == agent {
-				own++
-			}
 			all[r.Name] = true
+			if r.Spec.Agent == agent {
+				own[r.Name] = true
+			}
 		}
 	}
-	if own >= l.MaxPendingAgent || len(all) >= l.MaxPending {
+	if len(own) >= l.MaxPendingAgent || len(all) >= l.MaxPending {
 		return access.ErrTooManyPending
 	}
 	return nil

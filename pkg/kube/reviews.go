@@ -44,10 +44,9 @@ func NewReviews(l *Ledger, facts func(agent string) access.Facts) *Reviews {
 	return &Reviews{ledger: l, facts: facts}
 }
 
-// SetupWithManager registers the controller, and the fields by which the ledger finds
-// AccessRequests in the cache.
-func (c *Reviews) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
-	indexer := mgr.GetFieldIndexer()
+// Index lets a cache find AccessRequests and Reviews as a Ledger asks for them. It has to be
+// called before the cache starts.
+func Index(ctx context.Context, indexer client.FieldIndexer) error {
 	err := errors.Join(
 		indexer.IndexField(ctx, &v1alpha1.AccessRequest{}, phaseField, func(o client.Object) []string {
 			r, ok := o.(*v1alpha1.AccessRequest)
@@ -67,6 +66,12 @@ func (c *Reviews) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error 
 	if err != nil {
 		return fmt.Errorf("index AccessRequests and Reviews: %w", err)
 	}
+	return nil
+}
+
+// SetupWithManager registers the controller. The manager's cache has to have been given to
+// Index.
+func (c *Reviews) SetupWithManager(mgr ctrl.Manager) error {
 	off := false
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("reviews").
