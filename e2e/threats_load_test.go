@@ -23,8 +23,8 @@ const (
 	floodEvents = 200
 	floodLeases = 100
 	floodHeld   = 60
-	// pendingCap is how many requests of one agent may wait for people at the same time.
-	pendingCap = 20
+	// agentCap is how many requests of one agent may wait for people at the same time.
+	agentCap = 20
 )
 
 // loadThreats are many requests at once, retries, and others who have a say.
@@ -154,8 +154,8 @@ func flooded(s *scene) {
 			pending++
 		}
 	}
-	if pending > pendingCap || pending == 0 || refused < floodHeld-pendingCap {
-		s.t.Errorf("%d wait for people and %d of %d were one too many; want %d at most to wait", pending, refused, floodHeld, pendingCap)
+	if pending > agentCap || pending == 0 || refused < floodHeld-agentCap {
+		s.t.Errorf("%d wait for people and %d of %d were one too many; want %d at most to wait", pending, refused, floodHeld, agentCap)
 	}
 	if made := s.made("flood-"); made != 0 {
 		s.t.Errorf("%d that should be held exist", made)
