@@ -23,8 +23,8 @@ import (
 // inlineWait is how long one call waits at most: what is answered at once takes less.
 const inlineWait = 10 * time.Second
 
-// answer is what came back for one HTTP request.
-type answer struct {
+// plainAnswer is what came back for one HTTP request.
+type plainAnswer struct {
 	code   int
 	header http.Header
 	status metav1.Status
@@ -32,7 +32,7 @@ type answer struct {
 }
 
 // causes are the messages of a Status' causes of a type.
-func (a answer) causes(of metav1.CauseType) []string {
+func (a plainAnswer) causes(of metav1.CauseType) []string {
 	var messages []string
 	if a.status.Details == nil {
 		return nil
@@ -56,7 +56,7 @@ func (c *cluster) restConfig(t *testing.T, who identity) *rest.Config {
 }
 
 // plain sends one HTTP request as somebody, and nothing but that.
-func (c *cluster) plain(t *testing.T, who identity, method, path, body string) answer {
+func (c *cluster) plain(t *testing.T, who identity, method, path, body string) plainAnswer {
 	t.Helper()
 	config := c.restConfig(t, who)
 	client, err := rest.HTTPClientFor(config)
@@ -74,7 +74,7 @@ func (c *cluster) plain(t *testing.T, who identity, method, path, body string) a
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	a := answer{code: response.StatusCode, header: response.Header, took: time.Since(start)}
+	a := plainAnswer{code: response.StatusCode, header: response.Header, took: time.Since(start)}
 	var data bytes.Buffer
 	if _, err := data.ReadFrom(response.Body); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func (c *cluster) plain(t *testing.T, who identity, method, path, body string) a
 func noRetries(t *testing.T, c *cluster) {
 	c.must(t, human, "create", "namespace", "no-retries")
 	const body = `{"metadata":{"name":"c"},"data":{"a":"b"}}`
-	post := func() answer {
+	post := func() plainAnswer {
 		return c.plain(t, agent, http.MethodPost, "/api/v1/namespaces/no-retries/configmaps", body)
 	}
 	got := post()

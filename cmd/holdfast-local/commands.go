@@ -32,7 +32,7 @@ func upCommand(log *slog.Logger) *cobra.Command {
 	dirFlag(cmd, &f.config.Dir)
 	flags.BoolVar(&f.detach, "detach", false, "return when everything is ready, and leave it running until down")
 	flags.StringVar(&f.guard, "guard", "on", "on, or off: the same control plane with Holdfast registered nowhere")
-	flags.StringVar(&f.config.Policies, "policies", "baseline", "pack of policies to apply: baseline (empty so far) or none")
+	flags.StringVar(&f.config.Policies, "policies", "baseline", "pack of policies to apply: baseline or none")
 	flags.StringArrayVar(&f.config.APIServerArgs, "apiserver-arg", nil, "flag of kube-apiserver as name=value; may be repeated")
 	flags.StringVar(&f.prepared, "prepared", "", "folder of the holdfast-local that has cleared --dir and detached this one")
 	// Only --detach itself uses it. Marking fails for flags that do not exist.

@@ -44,6 +44,12 @@ const (
 	AuditSource = "local"
 )
 
+// Values of Config.Policies.
+const (
+	baseline   = "baseline"
+	noPolicies = "none"
+)
+
 // Config says what to bring up, and where. Dir alone is required.
 type Config struct {
 	// Dir gets kubeconfigs, logs, data and the file env. It is made if it does not exist;
@@ -56,8 +62,8 @@ type Config struct {
 	NoEvidence bool
 	// NoAgent does not create the Agent; the net is the same.
 	NoAgent bool
-	// Policies is the pack of policies to apply: "none", or "baseline", which is empty as
-	// long as there are no packs. Default: baseline.
+	// Policies is the pack of policies to apply: "baseline", which is manifests/policies/baseline,
+	// or "none". Default: baseline.
 	Policies string
 	// DatabaseURL is a Postgres to use. Default: one of its own, started and removed.
 	DatabaseURL string
@@ -107,9 +113,9 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, errors.New("dir: want a folder"))
 	}
 	if c.Policies == "" {
-		c.Policies = "baseline"
+		c.Policies = baseline
 	}
-	if c.Policies != "none" && c.Policies != "baseline" {
+	if c.Policies != noPolicies && c.Policies != baseline {
 		errs = append(errs, fmt.Errorf("policies %q: want baseline or none", c.Policies))
 	}
 	if err := errors.Join(errs...); err != nil {

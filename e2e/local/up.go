@@ -148,7 +148,7 @@ func (l *Local) up(ctx context.Context) error {
 		return err
 	}
 	steps := []func(context.Context) error{
-		l.foundations, l.startCollector, l.startAPIServer, l.startControllers, l.startWebhook, l.declareAgent, l.finish,
+		l.foundations, l.startCollector, l.startAPIServer, l.startControllers, l.startWebhook, l.declareAgent, l.applyPolicies, l.finish,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {

@@ -114,7 +114,10 @@ func webhookKilled(t *testing.T, l *Local) {
 		t.Fatal(err)
 	}
 	if err := agent.Create(t.Context(), configMap("agent")); err != nil {
-		t.Errorf("agent under no policy: %v", err)
+		t.Errorf("agent under the baseline: %v", err)
+	}
+	if err := agent.Delete(t.Context(), configMap("agent"), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "baseline-deletes/hold-delete") {
+		t.Errorf("an agent deletes: %v, want the rule of the baseline", err)
 	}
 
 	if err := l.Kill(Webhook); err != nil {

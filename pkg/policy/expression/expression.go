@@ -142,10 +142,10 @@ func Compile(source string) (*Program, error) {
 		return nil, v.err
 	}
 	// Once as it is written, for the errors of names and types that patching would hide.
-	if _, err := expr.Compile(source, expr.Env(&Variables{}), expr.AsAny()); err != nil {
+	if _, err := expr.Compile(source, expr.Env(&Variables{}), expr.AsAny(), podSpecsOption()); err != nil {
 		return nil, compileError(err)
 	}
-	options := append(meterFunctions(), expr.Env(&Variables{}), expr.AsAny(), expr.Patch(&patch{}))
+	options := append(meterFunctions(), podSpecsOption(), expr.Env(&Variables{}), expr.AsAny(), expr.Patch(&patch{}))
 	program, err := expr.Compile(source, options...)
 	if err != nil {
 		return nil, compileError(err)

@@ -65,6 +65,7 @@ const (
 	addFunction      = "__add"
 	subFunction      = "__sub"
 	mulFunction      = "__mul"
+	podsFunction     = "__podSpecs"
 	meterVariable    = "__meter"
 )
 
@@ -90,6 +91,8 @@ func meterFunctions() []expr.Option {
 			new(func(*meter, any, any) bool)),
 		expr.Function(inFunction, func(args ...any) (any, error) { return in(args) },
 			new(func(*meter, any, any) bool)),
+		expr.Function(podsFunction, func(args ...any) (any, error) { return podSpecs(args) },
+			new(func(*meter, any) any)),
 	}
 }
 
@@ -199,6 +202,10 @@ func (patch) Visit(node *ast.Node) {
 		}
 	case *ast.BuiltinNode:
 		patchBuiltin(n)
+	case *ast.CallNode:
+		if ownFunction(n) {
+			replace(node, podsFunction, n.Arguments[0])
+		}
 	}
 }
 

@@ -90,6 +90,8 @@ func (v *vetting) identifier(n *ast.IdentifierNode) {
 		v.namespace = true
 	case "agent":
 		v.agent = true
+	case podSpecsFunction:
+		v.refuse(n, "%s is a function; call it with a value", n.Value)
 	case "$env":
 		v.refuse(n, "$env is not for expressions; use request, object, oldObject, agent or namespace")
 	}
@@ -115,6 +117,9 @@ func (v *vetting) binary(n *ast.BinaryNode) {
 }
 
 func (v *vetting) call(n *ast.CallNode) {
+	if ownFunction(n) {
+		return
+	}
 	if name, ok := n.Callee.(*ast.IdentifierNode); ok {
 		v.refuse(n, "unknown function %s", name.Value)
 		return
@@ -142,6 +147,9 @@ func children(node ast.Node) []ast.Node {
 	case *ast.SliceNode:
 		return present(n.Node, n.From, n.To)
 	case *ast.CallNode:
+		if ownFunction(n) {
+			return n.Arguments
+		}
 		return append([]ast.Node{n.Callee}, n.Arguments...)
 	case *ast.BuiltinNode:
 		return n.Arguments
