@@ -21,6 +21,7 @@ import (
 // TestWebhookCrash kills the webhook while calls wait in it, and between redeeming an approval
 // and answering: nothing happens twice, and everything that is approved happens once.
 func TestWebhookCrash(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	armed := filepath.Join(t.TempDir(), "armed")
 	c := up(t, func(config *local.Config) {
 		config.NoEvidence = true

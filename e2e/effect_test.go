@@ -35,6 +35,7 @@ const settleAfter = 17 * time.Second
 // TestOneEffect: one approval has one effect, whatever is tried, and none is lost where there
 // was none.
 func TestOneEffect(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := up(t, func(config *local.Config) {
 		config.NoEvidence = true // what follows needs nothing but the API server
 		config.APIServerArgs = []string{"--request-timeout=15s"}
@@ -624,6 +625,7 @@ func forgedTrace(t *testing.T, c *cluster) {
 // TestUntrustedTraces: without a tracing configuration the API server passes on the trace IDs
 // that clients send. Holdfast notices, and goes by what it can see.
 func TestUntrustedTraces(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := up(t, func(config *local.Config) {
 		config.NoEvidence = true
 		config.APIServerArgs = []string{"--tracing-config-file="}

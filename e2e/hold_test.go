@@ -29,6 +29,7 @@ const holdConfigMaps = `
 
 // TestHold: what a rule holds waits for people, and goes through once for one approval.
 func TestHold(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := up(t, func(config *local.Config) { config.NoEvidence = true })
 	for _, part := range []struct {
 		name string

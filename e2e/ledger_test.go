@@ -27,6 +27,7 @@ import (
 
 // TestLedger: replicas that share nothing but the API server, and whose clocks differ, agree.
 func TestLedger(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := up(t, func(config *local.Config) {
 		config.NoEvidence = true
 		config.WebhookArgs = []string{"--max-pending-per-agent=30"}

@@ -142,6 +142,7 @@ func (c *chat) took(t *testing.T, request string, occasions ...string) []told {
 
 // TestNotify: whoever decides is told, through a receiver's outage and a crash of Holdfast.
 func TestNotify(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	receiver := newChat(t)
 	header := filepath.Join(t.TempDir(), "header")
 	if err := os.WriteFile(header, []byte("Authorization: Bearer "+hookToken), 0o600); err != nil {

@@ -191,6 +191,7 @@ func rawRoutes() []route {
 // TestRoutes: whatever an agent does with an ordinary client, now or three minor versions ago,
 // waits for people, and goes through without the agent doing anything.
 func TestRoutes(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	if testing.Short() {
 		t.Skip("starts a control plane")
 	}

@@ -19,6 +19,7 @@ import (
 // TestTestimony: what the audit stream shows speeds up settling, and voids Reviews that were
 // made in another one's name. Without NATS and Postgres it still does.
 func TestTestimony(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := up(t, nil)
 	c.policy(t, "holds", holdEverything)
 	t.Run("GivesBackAtOnce", func(t *testing.T) { inHistory(t, c, givesBackAtOnce(t, c)) })

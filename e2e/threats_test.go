@@ -90,6 +90,7 @@ const threatsAtOnce = 6
 
 // TestThreats plays every case without Holdfast and then with it.
 func TestThreats(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	if testing.Short() {
 		t.Skip("starts two control planes")
 	}
