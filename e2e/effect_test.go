@@ -167,6 +167,10 @@ func cutOff(t *testing.T, c *cluster) {
 	group.SetLimit(16)
 	for i := range rounds {
 		group.Go(func() error {
+			// Of every tenth approval the effect comes first, and the attack after it.
+			if i%10 == 0 && send(i, 5*time.Second) == nil {
+				reported[i]++
+			}
 			for ms := 1; ms <= 100; ms += 1 + ms/10*4 {
 				if send(i, time.Duration(ms)*time.Millisecond) == nil {
 					reported[i]++

@@ -309,7 +309,7 @@ func (l *Ledger) begin(ctx context.Context, d *access.Draft, r *v1alpha1.AccessR
 func (l *Ledger) Redeem(ctx context.Context, r *v1alpha1.AccessRequest, by v1alpha1.Redemption) error {
 	if by.ResourceVersion == "" && r.Spec.Access.Verbs[0] == "create" {
 		// Where it is not known, the approval is spent whatever comes of it.
-		by.ResourceVersion, _ = l.Objects.Version(ctx, refOf(r))
+		by.ResourceVersion, _ = l.Objects.Since(ctx, refOf(r))
 	}
 	next := *r.Status.DeepCopy()
 	next.Phase, next.Redeemed, next.Message = v1alpha1.Redeemed, &by, ""

@@ -59,14 +59,21 @@ func (o *Objects) Metadata(ctx context.Context, r Ref) (*metav1.PartialObjectMet
 	return found, nil
 }
 
-// Version returns the resourceVersion of a reference's collection: what is stored in it from
-// now on has a greater one.
-func (o *Objects) Version(ctx context.Context, r Ref) (string, error) {
-	options := metav1.ListOptions{Limit: 1}
-	if r.Name != "" {
-		options = metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", r.Name).String()}
-	}
-	list, err := o.metadata.Resource(r.GroupVersionResource).Namespace(r.Namespace).List(ctx, options)
+// nothing selects no objects: of a list of them only the resourceVersion is wanted.
+const nothing = v1alpha1.Group + "/nothing"
+
+// Since returns a resourceVersion of a reference's collection from which its history can be
+// asked for later: what is stored from now on has a greater one. It is what the API server's
+// cache has, and may be a little old, which adds to the history what has just happened.
+func (o *Objects) Since(ctx context.Context, r Ref) (string, error) {
+	return o.version(ctx, r, "0")
+}
+
+// version is that of the collection as the cache has it ("0"), or ("") as it is stored, for
+// which the API server brings its cache up to date: that takes it up to 100 ms.
+func (o *Objects) version(ctx context.Context, r Ref, atLeast string) (string, error) {
+	list, err := o.metadata.Resource(r.GroupVersionResource).Namespace(r.Namespace).
+		List(ctx, metav1.ListOptions{LabelSelector: nothing, ResourceVersion: atLeast})
 	if err != nil {
 		return "", fmt.Errorf("list %s: %w", r.Resource, err)
 	}
@@ -104,7 +111,7 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 	defer events.Stop()
 	// The API server ends the history with a bookmark two seconds before the watch's end, but
 	// only where its cache has come beyond the beginning: reading what is stored brings it there.
-	if _, err := o.Version(ctx, r); err != nil {
+	if _, err := o.version(ctx, r, ""); err != nil {
 		return false, err
 	}
 	for e := range events.ResultChan() {
