@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestWebhookCrash(t *testing.T) {
 		config.WebhookArgs = []string{"--settle-after=" + settleAfter.String()}
 	})
 	t.Run("WhileTenWait", func(t *testing.T) { whileTenWait(t, c) })
+	t.Run("EtcdStalls", func(t *testing.T) { etcdStalls(t, c) })
 	t.Run("BetweenRedeemAndAnswer", func(t *testing.T) { betweenRedeemAndAnswer(t, c, armed) })
 }
 
@@ -171,4 +173,50 @@ func betweenRedeemAndAnswer(t *testing.T, c *cluster, armed string) {
 			t.Errorf("%s: passes twice", name)
 		}
 	}
+}
+
+// etcdStalls: storage that stands still in the middle of an approved request, at ten different
+// moments, lets nothing happen twice.
+func etcdStalls(t *testing.T, c *cluster) {
+	const rounds = 10
+	ns := c.namespace(t)
+	c.policy(t, "stalls", holdEverything)
+	requests := approvedRounds(t, c, ns, rounds)
+	agentMaps := c.impatient(t, agent).CoreV1().ConfigMaps(ns)
+	send := func(i int) error {
+		_, err := agentMaps.Create(t.Context(), generated(i), metav1.CreateOptions{})
+		return err
+	}
+	etcd := c.run.PID(local.Etcd)
+	failed := 0
+	for i := range rounds {
+		done := make(chan error, 1)
+		go func() { done <- send(i) }()
+		time.Sleep(time.Duration(2*i) * time.Millisecond)
+		if err := syscall.Kill(etcd, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		if err := syscall.Kill(etcd, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			failed++
+		}
+		_ = send(i) // held anew, or let pass where the first had not been redeemed
+	}
+	eventually(t, settleAfter+30*time.Second, "nothing is redeemed any more", func() error {
+		var list v1alpha1.AccessRequestList
+		if err := c.objects(t, admin).List(t.Context(), &list, client.MatchingFields{"status.phase": "Redeemed"}); err != nil || len(list.Items) > 0 {
+			return fmt.Errorf("%d are, %w", len(list.Items), err)
+		}
+		return nil
+	})
+	for i := range rounds {
+		_ = send(i) // goes through where the approval stands
+		if n := effects(t, c, ns)[fmt.Sprint(i)]; n != 1 {
+			t.Errorf("round %d: %d objects of approval %s, want 1", i, n, requests[i])
+		}
+	}
+	t.Logf("%d rounds, %d of which failed at first", rounds, failed)
 }

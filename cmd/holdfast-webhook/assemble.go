@@ -99,7 +99,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
 			IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: requests, Gone: h.book.objects.Gone, Net: h.net,
 		})},
-		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests)},
+		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests, h.decider.IsAgent)},
 	} {
 		hook.Metrics, hook.Log, hook.Traces = counters, h.log, h.traces
 		server.Register(path, admission.NotBy(h.config.collectorName, admission.NewHandler(hook)))

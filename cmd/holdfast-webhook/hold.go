@@ -100,9 +100,9 @@ func lookUp(live client.Reader) admission.AccessRequests {
 }
 
 // factsOf says who is an agent and who owns one. While nothing is loaded nobody counts.
-func factsOf(e *engine.Engine) func(agent string) access.Facts {
-	return func(agent string) access.Facts {
-		f := access.Facts{Owner: e.Owner(agent)}
+func factsOf(e *engine.Engine) func(r *v1alpha1.AccessRequest) access.Facts {
+	return func(r *v1alpha1.AccessRequest) access.Facts {
+		f := access.Facts{Owners: e.Owners(r.Spec.Agent, r.Spec.Requester)}
 		if e.Ready() {
 			f.IsAgent = func(user string) bool { return e.IsAgent(decision.User{Name: user}) }
 		}

@@ -44,8 +44,8 @@ type Facts struct {
 	// IsAgent says whether a user is a declared agent. Nil: nobody is known not to be one,
 	// and no review counts.
 	IsAgent func(user string) bool
-	// Owner is the agent's owner; empty where there is none.
-	Owner string
+	// Owners own the Agents that the requester is.
+	Owners []string
 	// Voided are names of Reviews that do not count whoever made them, with the reason.
 	Voided map[string]string
 }
@@ -118,7 +118,7 @@ func judge(r *v1alpha1.AccessRequest, v *v1alpha1.Review, f Facts) (rules []stri
 		if !ok {
 			continue
 		}
-		if who == f.Owner && !rule.AllowOwner {
+		if slices.Contains(f.Owners, who) && !rule.AllowOwner {
 			owner = true
 			continue
 		}

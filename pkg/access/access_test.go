@@ -34,7 +34,7 @@ func review(n int, user, group string, verdict v1alpha1.Verdict) v1alpha1.Review
 }
 
 func facts() Facts {
-	return Facts{IsAgent: func(u string) bool { return strings.HasPrefix(u, "bot") }, Owner: "owner"}
+	return Facts{IsAgent: func(u string) bool { return strings.HasPrefix(u, "bot") }, Owners: []string{"other", "owner"}}
 }
 
 func TestNext(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/policy"
 )
 
@@ -54,16 +55,19 @@ func (h *Held) With(other *Held) *Held {
 	return &both
 }
 
-// Owner is the user who owns the Agent of that name; empty where there is none.
-func (e *Engine) Owner(agent string) string {
+// Owners are the users who own the Agent of that name, or any other Agent that the requester
+// is by their name alone.
+func (e *Engine) Owners(agent, requester string) []string {
 	s := e.state.Load()
 	if s == nil {
-		return ""
+		return nil
 	}
+	also := s.Agents.Identify(decision.User{Name: requester})
+	var owners []string
 	for _, a := range s.Agents.All() {
-		if a.Name == agent && a.Spec.Owner != nil {
-			return a.Spec.Owner.Name
+		if a.Spec.Owner != nil && (a.Name == agent || slices.Contains(also, a)) {
+			owners = append(owners, a.Spec.Owner.Name)
 		}
 	}
-	return ""
+	return owners
 }

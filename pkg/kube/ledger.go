@@ -72,6 +72,9 @@ func NewLedger(c LedgerConfig) *Ledger {
 // draft's own API request, approved, denied and not yet over, or pending. It reads storage,
 // not the cache: an approval that was used a moment ago must not be seen again.
 func (l *Ledger) Claim(ctx context.Context, d *access.Draft) (*v1alpha1.AccessRequest, error) {
+	if err := l.flooded(ctx, d); err != nil {
+		return nil, err
+	}
 	const attempts = 5
 	for range attempts {
 		found, last, err := l.stored(ctx, d.Key)
@@ -158,6 +161,27 @@ func (l *Ledger) get(ctx context.Context, name string) (*v1alpha1.AccessRequest,
 	return &r, nil
 }
 
+// flooded returns access.ErrTooManyPending, by the cache alone, where as many requests wait as
+// may and none is for this change: refusing a flood costs the API server no requests. What the
+// cache does not know yet can be refused a moment too early.
+func (l *Ledger) flooded(ctx context.Context, d *access.Draft) error {
+	if verb := d.Spec.Access.Verbs[0]; verb == "delete" || verb == "deletecollection" {
+		return nil // a later call of a request that was let pass may have another key
+	}
+	err := l.room(ctx, l.Cached, d.Spec.Agent)
+	if !errors.Is(err, access.ErrTooManyPending) {
+		return err
+	}
+	var known v1alpha1.AccessRequestList
+	if err := l.Cached.List(ctx, &known, client.MatchingFields{keyField: d.Key}, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list AccessRequests: %w", err)
+	}
+	if len(known.Items) > 0 {
+		return nil
+	}
+	return err
+}
+
 // rank is the order in which live requests of one change answer for it: an approval that
 // stands again goes before a request that was opened while it had been redeemed.
 func rank(r *v1alpha1.AccessRequest) int {
@@ -231,10 +255,6 @@ func ignoreConflict(err error) error {
 // open creates the n-th AccessRequest for a key. The name is the lock: of two who try, one
 // gets AlreadyExists.
 func (l *Ledger) open(ctx context.Context, d *access.Draft, n int) (*v1alpha1.AccessRequest, error) {
-	// What the cache knows to be waiting has been opened; it may have ended a moment ago.
-	if err := l.room(ctx, l.Cached, d.Spec.Agent); err != nil {
-		return nil, err
-	}
 	r := &v1alpha1.AccessRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: nameOf(d.Key, n), Labels: map[string]string{keyLabel: d.Key}},
 		Spec:       d.Spec,

@@ -35,13 +35,13 @@ const voidedAnnotation = "holdfast.dev/voided"
 // time get in each other's way without harm: every move is a conditional update.
 type Reviews struct {
 	ledger *Ledger
-	// facts about people, for the owner of an agent.
-	facts func(agent string) access.Facts
+	// facts about people, for a request.
+	facts func(r *v1alpha1.AccessRequest) access.Facts
 }
 
-// NewReviews returns the controller; facts says who is an agent, and who owns the agent of
-// that name.
-func NewReviews(l *Ledger, facts func(agent string) access.Facts) *Reviews {
+// NewReviews returns the controller; facts says who is an agent, and who owns the agents of a
+// request.
+func NewReviews(l *Ledger, facts func(r *v1alpha1.AccessRequest) access.Facts) *Reviews {
 	return &Reviews{ledger: l, facts: facts}
 }
 
@@ -104,7 +104,7 @@ func (c *Reviews) Reconcile(ctx context.Context, q reconcile.Request) (reconcile
 	if err := c.ledger.Cached.List(ctx, &reviews, client.MatchingFields{requestField: r.Name}); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list Reviews: %w", err)
 	}
-	facts := c.facts(r.Spec.Agent)
+	facts := c.facts(&r)
 	if facts.IsAgent == nil {
 		return reconcile.Result{RequeueAfter: time.Second}, nil
 	}

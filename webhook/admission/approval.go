@@ -41,9 +41,14 @@ func (a AccessRequests) find(ctx context.Context, name string) (*v1alpha1.Access
 
 // Stamp returns the Judge that writes into a Review who makes it: the authenticated user,
 // and those of their groups that are approvers. What a client wrote there is replaced.
-func Stamp(lookUp AccessRequests) Judge {
+//
+// Agents make none; they are told here already, so that the audit event says so.
+func Stamp(lookUp AccessRequests, isAgent func(decision.User) bool) Judge {
 	return func(ctx context.Context, r *Review) decision.Decision {
 		d := decision.Decision{ID: decision.NewID(), DryRun: r.Request.DryRun}
+		if isAgent(r.Request.User) {
+			return deny(d, decision.ReasonSelfProtection, "agents may not review")
+		}
 		var review v1alpha1.Review
 		if err := decodeStrict(r.Object, &review); err != nil {
 			return deny(d, decision.ReasonInvalidObject, err.Error())
@@ -131,7 +136,7 @@ func (c OwnConfig) counts(ctx context.Context, request *v1alpha1.AccessRequest, 
 		return fmt.Errorf("AccessRequest %s is %s; what is Pending can be reviewed, and what is Approved can be denied, which takes the approval back",
 			request.Name, request.Status.Phase)
 	}
-	if counted := access.Count(request, []v1alpha1.Review{*review}, c.Facts(request.Spec.Agent)); counted[0].Refused != "" {
+	if counted := access.Count(request, []v1alpha1.Review{*review}, c.Facts(request)); counted[0].Refused != "" {
 		return fmt.Errorf("this review would not count: %s", counted[0].Refused)
 	}
 	if review.Spec.Verdict == v1alpha1.Reject {

@@ -19,9 +19,9 @@ import (
 type OwnConfig struct {
 	// IsAgent says whether a user is a declared agent.
 	IsAgent func(decision.User) bool
-	// Facts are what has to be known about people to say whether their reviews of requests
-	// of that agent count.
-	Facts func(agent string) access.Facts
+	// Facts are what has to be known about people to say whether their reviews of a
+	// request count.
+	Facts func(r *v1alpha1.AccessRequest) access.Facts
 	// AccessRequest looks one up.
 	AccessRequest AccessRequests
 	// Gone says why what an AccessRequest is about can no longer be changed: it has been

@@ -60,6 +60,12 @@ const (
 	// how many of one agent. Each occupies one of the API server's seats for the agents.
 	places      = 20
 	placesAgent = 10
+	// slow is how long a call waits for its refusal when its agent has as many requests waiting
+	// as it may, and slowPlaces how many do so at the same time in this replica: a flood takes
+	// that much less of the API server's time. With the places to wait they are 40 of the 115
+	// seats that manifests/flowcontrol gives the agents.
+	slow       = 400 * time.Millisecond
+	slowPlaces = 20
 	// retries is how often ordinary clients come back after a 429.
 	retries    = 10
 	maxRetry   = time.Minute
@@ -82,7 +88,7 @@ type Config struct {
 // Holder holds requests. It is safe for concurrent use.
 type Holder struct {
 	Config
-	waiting *rooms
+	waiting, slowed *rooms
 }
 
 // New returns a Holder.
@@ -90,7 +96,7 @@ func New(c Config) *Holder {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Holder{Config: c, waiting: newRooms(places, placesAgent)}
+	return &Holder{Config: c, waiting: newRooms(places, placesAgent), slowed: newRooms(slowPlaces, slowPlaces)}
 }
 
 // Input is one held request.
@@ -129,6 +135,7 @@ func (h *Holder) decide(ctx context.Context, d decision.Decision, in Input) deci
 	for range maxAttempt {
 		r, err := h.Ledger.Claim(ctx, draft)
 		if errors.Is(err, access.ErrTooManyPending) {
+			h.slowDown(ctx, in.Held.Agent)
 			return stop(d, decision.Deny, decision.ReasonTooManyPending, "too many requests wait for people already")
 		}
 		if err != nil {
@@ -177,6 +184,20 @@ func (h *Holder) conclude(ctx context.Context, d decision.Decision, r *v1alpha1.
 		return stop(d, decision.Deny, decision.ReasonReviewDenied, denial(r)), true
 	default:
 		return d, false
+	}
+}
+
+// slowDown lets a call that is about to be refused wait, if there is a place.
+func (h *Holder) slowDown(ctx context.Context, agent string) {
+	if !h.slowed.enter(agent) {
+		return
+	}
+	defer h.slowed.leave(agent)
+	timer := time.NewTimer(slow)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
