@@ -9,8 +9,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
@@ -110,8 +112,11 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 	}
 	defer events.Stop()
 	// The API server ends the history with a bookmark two seconds before the watch's end, but
-	// only where its cache has come beyond the beginning: reading what is stored brings it there.
-	if _, err := o.version(ctx, r, ""); err != nil {
+	// only where its cache has come beyond the beginning. Reading what is stored brings it
+	// there, and says how far a history has to reach to be whole: the one that tells it may be
+	// of another API server, which is behind.
+	until, err := o.version(ctx, r, "")
+	if err != nil {
 		return false, err
 	}
 	for e := range events.ResultChan() {
@@ -122,7 +127,9 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 			}
 			return false, fmt.Errorf("watch %s: %w", r.Resource, apierrors.FromObject(e.Object))
 		case watch.Bookmark:
-			return false, nil
+			if reaches(e.Object, until) {
+				return false, nil
+			}
 		default:
 			// Whatever is seen of it says that there was one; what had been there before
 			// would have refused the create.
@@ -133,6 +140,16 @@ func (o *Objects) Appeared(ctx context.Context, r Ref, generateName, since strin
 		}
 	}
 	return false, fmt.Errorf("watch %s: ended before all of the history was told", r.Resource)
+}
+
+// reaches says whether a bookmark is of a resourceVersion or of a later one.
+func reaches(bookmark runtime.Object, version string) bool {
+	m, ok := bookmark.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(m.ResourceVersion, version)
+	return err == nil && order >= 0
 }
 
 // Each lists a collection in pages and shows every object, decoded, to visit, whose error
