@@ -37,8 +37,8 @@ func whoCounts(t *testing.T, c *cluster) {
 		more []string
 		want string
 	}{
-		{"requester", agent, nil, "Agents may not write Holdfast's own kinds"},
-		{"another agent", other, nil, "Agents may not write Holdfast's own kinds"},
+		{"requester", agent, nil, "agents may not review"},
+		{"another agent", other, nil, "agents may not review"},
 		{"owner", human, nil, "this review would not count: the agent's owner does not count for these rules"},
 		// As a user of no Agent and no rule, who may do everything else.
 		{"stranger", admin, []string{"--as=stranger", "--as-group=system:masters"}, "this review would not count: not an approver of any rule of this request"},

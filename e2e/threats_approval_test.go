@@ -81,9 +81,9 @@ func approvalThreats() []Threat {
 				request := s.accessRequest(s.attempt(httpDelete(pods+"/victim", "")))
 				// The second is another agent of the same people.
 				for _, who := range []*caller{s.agent, s.declare("t38-friend", "human")} {
-					// The static ValidatingAdmissionPolicy says it, which is asked before any webhook.
+					// The webhook that stamps Reviews says it, which is asked first of all.
 					a := s.review(who, request)
-					if a.code != http.StatusForbidden || !strings.Contains(a.status.Message, "Agents may not write Holdfast's own kinds") {
+					if a.code != http.StatusForbidden || !strings.Contains(a.status.Message, "agents may not review") {
 						s.t.Errorf("want the Review refused: %s", a)
 					}
 					s.noReviews(request)
