@@ -91,24 +91,67 @@ func TestOverFlags(t *testing.T) {
 	}
 }
 
-func TestFreePorts(t *testing.T) {
+// testPorts are ports that no run takes.
+func testPorts(t *testing.T) portRange { return portRange{lastPort + 1, lastPort + 480, t.TempDir()} }
+
+func TestPortsAreClaimed(t *testing.T) {
 	t.Parallel()
-	ports, err := freePorts(t.Context(), 20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := testPorts(t)
 	seen := map[int]bool{}
-	for _, port := range ports {
-		if seen[port] || port < firstPort || port > lastPort {
-			t.Errorf("port %d twice, or out of range", port)
-		}
-		seen[port] = true
-		l, err := net.Listen("tcp", loopback(port))
+	for range 20 {
+		b, err := r.claim(t.Context())
 		if err != nil {
-			t.Errorf("port %d is not free: %v", port, err)
+			t.Fatal(err)
+		}
+		defer b.release()
+		if seen[b.first] || b.first < r.first || b.first+blockSize-1 > r.last {
+			t.Errorf("block %d twice, or out of range", b.first)
+		}
+		seen[b.first] = true
+		l, err := net.Listen("tcp", loopback(b.ports().collectorHealth))
+		if err != nil {
+			t.Errorf("a port of block %d is not free: %v", b.first, err)
 			continue
 		}
 		l.Close()
+	}
+}
+
+// TestPortsComeBack: a block that is let go can be had again, one that is held cannot, and
+// neither can one with a port that somebody else uses.
+func TestPortsComeBack(t *testing.T) {
+	t.Parallel()
+	r := testPorts(t)
+	held := map[int]*block{}
+	for {
+		b, err := r.claim(t.Context())
+		if err != nil {
+			break
+		}
+		if held[b.first] != nil {
+			t.Fatalf("block %d was given twice", b.first)
+		}
+		held[b.first] = b
+	}
+	for first, b := range held {
+		b.release()
+		again, err := r.claim(t.Context())
+		if err != nil || again.first != first {
+			t.Errorf("after block %d was let go: %v, %v", first, again, err)
+		}
+		again.release()
+		l, err := net.Listen("tcp", loopback(first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := r.claim(t.Context()); err == nil {
+			t.Errorf("got block %d, of which a port is in use", b.first)
+		}
+		l.Close()
+		break
+	}
+	for _, b := range held {
+		b.release()
 	}
 }
 

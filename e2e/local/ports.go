@@ -6,41 +6,83 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+
+	"github.com/holdfast-dev/holdfast/e2e/controlplane/filelock"
 )
 
 // Ports are taken from below the range that kernels give to outgoing connections, so that
-// none of those takes a port between the choice and its use.
+// none of those takes a port between the choice and its use. Each run has a block of them to
+// itself, from the choice to its end, also while a part of it does not run: another run, in
+// whichever process of this user, finds the block's lock held.
 const (
 	firstPort = 20000
 	lastPort  = 29999
+	blockSize = 16
 )
 
-// freePorts returns n different TCP ports that are free on 127.0.0.1 right now.
-func freePorts(ctx context.Context, n int) ([]int, error) {
-	var listeners []net.Listener
-	defer func() {
-		for _, l := range listeners {
-			_ = l.Close() // nobody has connected
-		}
-	}()
-	var listen net.ListenConfig
-	var ports []int
+// block is a row of ports that nobody else of this user takes while it is held.
+type block struct {
+	first int
+	lock  *filelock.Lock
+}
+
+// claimPorts takes a block all of whose ports are free on 127.0.0.1 right now. The caller
+// must release it.
+func claimPorts(ctx context.Context) (*block, error) {
+	return portRange{
+		firstPort, lastPort, filepath.Join(os.TempDir(), fmt.Sprintf("holdfast-ports-%d", os.Getuid())),
+	}.claim(ctx)
+}
+
+// portRange are ports and the folder of the locks of their blocks.
+type portRange struct {
+	first, last int
+	locks       string
+}
+
+func (r portRange) claim(ctx context.Context) (*block, error) {
 	var last error
-	for range 100 * n {
-		if len(ports) == n {
-			return ports, nil
-		}
-		port := firstPort + rand.IntN(lastPort-firstPort+1) //nolint:gosec // a port is no secret
-		l, err := listen.Listen(ctx, "tcp", loopback(port))
-		if err != nil {
+	for _, n := range rand.Perm((r.last - r.first + 1) / blockSize) { //nolint:gosec // a port is no secret
+		first := r.first + n*blockSize
+		lock, err := filelock.Try(filepath.Join(r.locks, strconv.Itoa(first)))
+		if errors.Is(err, filelock.ErrHeld) {
 			last = err
 			continue
 		}
-		listeners = append(listeners, l)
-		ports = append(ports, port)
+		if err != nil {
+			return nil, fmt.Errorf("local: %w", err)
+		}
+		if last = free(ctx, first, blockSize); last == nil {
+			return &block{first: first, lock: lock}, nil
+		}
+		lock.Release()
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return nil, fmt.Errorf("local: no %d free ports from %d to %d on 127.0.0.1: %w", n, firstPort, lastPort, errors.Join(last))
+	return nil, fmt.Errorf("local: no %d free ports in a row from %d to %d on 127.0.0.1: %w", blockSize, r.first, r.last, last)
+}
+
+func (b *block) release() {
+	if b != nil {
+		b.lock.Release()
+	}
+}
+
+// free returns an error if one of n ports is in use.
+func free(ctx context.Context, first, n int) error {
+	var listen net.ListenConfig
+	for port := first; port < first+n; port++ {
+		l, err := listen.Listen(ctx, "tcp", loopback(port))
+		if err != nil {
+			return err
+		}
+		_ = l.Close() // nobody has connected
+	}
+	return nil
 }
 
 // loopback is the address of a port on this machine.
@@ -54,18 +96,14 @@ type ports struct {
 	collector, collectorHealth                         int
 }
 
-func choosePorts(ctx context.Context) (ports, error) {
+// ports are the block's, each with its use.
+func (b *block) ports() ports {
 	var p ports
-	all := []*int{
+	for i, port := range []*int{
 		&p.etcdClient, &p.etcdPeer, &p.apiServer, &p.controllerManager, &p.postgres, &p.nats,
 		&p.webhook, &p.webhookHealth, &p.collector, &p.collectorHealth,
+	} {
+		*port = b.first + i
 	}
-	free, err := freePorts(ctx, len(all))
-	if err != nil {
-		return p, err
-	}
-	for i, port := range free {
-		*all[i] = port
-	}
-	return p, nil
+	return p
 }

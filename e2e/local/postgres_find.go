@@ -159,13 +159,14 @@ func downloadPostgres(ctx context.Context, folder string, credential *syscall.Cr
 	if err != nil {
 		return "", fmt.Errorf("postgres: find the user's cache directory: %w", err)
 	}
-	free, err := freePorts(ctx, 1)
+	ports, err := claimPorts(ctx)
 	if err != nil {
 		return "", err
 	}
+	defer ports.release()
 	unpacked := filepath.Join(folder, "programs")
 	server := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Port(uint32(free[0])). //nolint:gosec // at most lastPort
+		Port(uint32(ports.first)). //nolint:gosec // at most lastPort
 		CachePath(filepath.Join(cache, "holdfast", "postgres")).
 		BinariesPath(unpacked).
 		RuntimePath(filepath.Join(folder, "trial")).

@@ -33,9 +33,11 @@ type Local struct {
 	ports  ports
 	info   Info
 	lock   *filelock.Lock
-	group  *process.Group
-	store  *store
-	parts  map[string]*part
+	// block holds the ports until the end.
+	block *block
+	group *process.Group
+	store *store
+	parts map[string]*part
 	// partsMu guards parts while they are added at the same time.
 	partsMu sync.Mutex
 
@@ -140,9 +142,10 @@ func (l *Local) up(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if l.ports, err = choosePorts(ctx); err != nil {
+	if l.block, err = claimPorts(ctx); err != nil {
 		return err
 	}
+	l.ports = l.block.ports()
 	l.info = newInfo(l.dir, l.ports, l.config)
 	if l.source, err = controlplane.FindSource(l.config.SourceDir); err != nil && !errors.Is(err, controlplane.ErrNoSource) {
 		return err
@@ -246,6 +249,7 @@ func (l *Local) end(ctx context.Context, last func(*state)) error {
 		s.Remove = nil
 		last(s)
 	}))
+	l.block.release()
 	l.lock.Release()
 	return errors.Join(errs...)
 }
