@@ -54,8 +54,12 @@ func (c *serveConfig) assemble(ctx context.Context, mgr manager.Manager, log *sl
 	if err := errors.Join(kube.Index(ctx, mgr.GetFieldIndexer()), kube.NewReviews(book.ledger, facts).SetupWithManager(mgr)); err != nil {
 		return nil, err
 	}
+	reads, err := newReads(ctx, mgr, decider, log)
+	if err != nil {
+		return nil, err
+	}
 	activity := kube.NewActivity(kube.ActivityConfig{Client: mgr.GetClient(), Log: log})
-	runnables := []manager.Runnable{server, book.ledger, book.leader, loader, statuses, activity, health(c.healthListen, c.listen, decider)}
+	runnables := []manager.Runnable{server, book.ledger, book.leader, loader, statuses, activity, reads.Grants, health(c.healthListen, c.listen, decider)}
 	var traces *admission.Traces
 	if c.trustTraces {
 		var prober manager.Runnable
@@ -64,7 +68,7 @@ func (c *serveConfig) assemble(ctx context.Context, mgr manager.Manager, log *sl
 		}
 		runnables = append(runnables, prober)
 	}
-	hooks := &hooks{config: c, mgr: mgr, log: log, decider: decider, book: book, net: watched, traces: traces, saw: activity.Saw}
+	hooks := &hooks{config: c, mgr: mgr, log: log, decider: decider, book: book, net: watched, traces: traces, saw: activity.Saw, reads: reads}
 	return runnables, hooks.register(server, cluster)
 }
 
@@ -79,6 +83,8 @@ type hooks struct {
 	traces  *admission.Traces
 	// saw is told which Agent has made a request.
 	saw func(agent string)
+	// reads is what the authorizer looks up, and grants.
+	reads *reads
 }
 
 func (h *hooks) register(server webhook.Server, cluster string) error {
@@ -94,7 +100,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(admission.GuardConfig{
 			Engine: h.decider, Objects: h.book.objects, Hold: holder, Saw: h.saw,
-			Namespaces: kube.Namespaces{Cached: h.mgr.GetClient(), Live: h.mgr.GetAPIReader()},
+			Namespaces: h.reads.Namespaces, Confirm: h.reads.Confirm,
 		})},
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
 			IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: requests, Gone: h.book.objects.Gone, Net: h.net,
@@ -104,6 +110,11 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 		hook.Metrics, hook.Log, hook.Traces = counters, h.log, h.traces
 		server.Register(path, admission.NotBy(h.config.collectorName, admission.NewHandler(hook)))
 	}
+	authorize, err := h.authorizer()
+	if err != nil {
+		return err
+	}
+	server.Register(registration.AuthorizePath, admission.NotBy(h.config.collectorName, authorize))
 	server.Register(registration.TestimonyPath, testimony.NewHandler(h.book.ledger, h.config.collectorName, h.log))
 	return nil
 }

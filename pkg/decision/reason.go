@@ -50,6 +50,12 @@ const (
 	ReasonNotHoldable Reason = "NotHoldable"
 	// ReasonTooManyPending: the agent has as many requests waiting as it may.
 	ReasonTooManyPending Reason = "TooManyPending"
+	// ReasonGranted: people approved what the agent asked for, for a while.
+	ReasonGranted Reason = "Granted"
+	// ReasonOwnRequest: an agent asks for access, or looks at what it asked for.
+	ReasonOwnRequest Reason = "OwnRequest"
+	// ReasonUnseen: a rule looks into the object, and the object is not to be seen.
+	ReasonUnseen Reason = "Unseen"
 	// ReasonNotAgent: the identity is no agent; Holdfast has no say.
 	ReasonNotAgent Reason = "NotAgent"
 )

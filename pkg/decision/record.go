@@ -15,6 +15,10 @@ const (
 	StampWebhook = "stamp.holdfast.dev"
 )
 
+// AuthorizerWebhook is the name of Holdfast's authorizer, whose decisions stand in the reason
+// that the API server keeps of an authorization.
+const AuthorizerWebhook = "authorizer.holdfast.dev"
+
 // keyPrefix starts every annotation key of a decision. A repeated key keeps its first value
 // in the API server, and admission may be called several times in one request: so each call
 // has a key of its own.

@@ -1,5 +1,7 @@
 package decision
 
+import "strings"
+
 // User is who makes a request, as the API server authenticated them.
 type User struct {
 	Name   string
@@ -25,6 +27,9 @@ type Request struct {
 	// NonResourceURL is the path of a request that is for no resource; the fields above are
 	// then empty.
 	NonResourceURL string
+	// FieldSelector and LabelSelector are what a list, watch or deletecollection is narrowed
+	// by, as far as the hook sees it; all requirements hold together.
+	FieldSelector, LabelSelector []Requirement
 	// DryRun requests change nothing.
 	DryRun bool
 	// Object and OldObject are the object after and before the request; nil where there is
@@ -32,6 +37,36 @@ type Request struct {
 	Object, OldObject map[string]any
 	// Options are the request's CreateOptions, UpdateOptions, DeleteOptions; nil where none.
 	Options map[string]any
+}
+
+// Requirement is one part of a selector.
+type Requirement struct {
+	// Key is a field such as spec.nodeName, or a label.
+	Key string
+	// Operator is In, NotIn, Exists or DoesNotExist.
+	Operator string
+	// Values are empty for the last two.
+	Values []string
+}
+
+// String is the requirement as kubectl writes it: key=value, key in (a,b), key!=value,
+// key notin (a,b), key, !key.
+func (r Requirement) String() string {
+	values := strings.Join(r.Values, ",")
+	switch {
+	case r.Operator == "In" && len(r.Values) == 1:
+		return r.Key + "=" + values
+	case r.Operator == "In":
+		return r.Key + " in (" + values + ")"
+	case r.Operator == "NotIn" && len(r.Values) == 1:
+		return r.Key + "!=" + values
+	case r.Operator == "NotIn":
+		return r.Key + " notin (" + values + ")"
+	case r.Operator == "DoesNotExist":
+		return "!" + r.Key
+	default:
+		return r.Key
+	}
 }
 
 // FullResource is the resource with its subresource, as pods/exec.

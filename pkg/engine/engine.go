@@ -1,5 +1,5 @@
-// Package engine decides: it is the one place where identities, policies and (later)
-// approvals meet. Every hook of the API server asks the same engine.
+// Package engine decides: it is the one place where identities, policies and approvals
+// meet. Every hook of the API server asks the same engine.
 //
 // It fails closed. What it cannot decide, because nothing is loaded, an expression fails or
 // its own code panics, it denies; and the zero value of everything it returns is a denial.
@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/agent"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
@@ -42,6 +43,7 @@ type State struct {
 type Engine struct {
 	state      atomic.Pointer[State]
 	protection *policy.Set
+	grants     atomic.Pointer[access.Grants]
 	slots      chan struct{}
 	// turns are the slots that each Agent may take, by its name: half of all, so that one
 	// that is slow to judge leaves room for the others.
@@ -81,6 +83,21 @@ type Input struct {
 	Request *decision.Request
 	// Namespace returns the Namespace object of the request; nil where there is none.
 	Namespace func() (map[string]any, error)
+	// Target returns the object that a read of a subresource, such as a log, is of; nil where
+	// there is none.
+	Target func() (map[string]any, error)
+	// Confirm says whether an approval of what was asked for ahead still stands in storage,
+	// and none of the Agents is suspended there. Nil confirms none.
+	Confirm func(ctx context.Context, grant *v1alpha1.AccessRequest, agents []string) (bool, error)
+	// Aggregated: the request goes to another API server, which admission does not see. For
+	// Authorize alone.
+	Aggregated bool
+	// Requester returns who asked for the AccessRequest of that name; empty where there is
+	// none. For Authorize alone.
+	Requester func(name string) string
+
+	// unseen: there are no objects to look into.
+	unseen bool
 }
 
 // Decide judges the request of somebody inside the net. It always returns a decision with
@@ -103,7 +120,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision, hel
 	}
 	s := e.state.Load()
 	if s == nil {
-		return refuse(d, in.Request, decision.ReasonNotReady, "Holdfast has not loaded its Agents and policies yet; try again in a moment"), nil
+		return refuse(d, in.Request, decision.ReasonNotReady, notReady), nil
 	}
 	agents := s.Agents.Identify(in.Request.User)
 	if len(agents) == 0 {
@@ -112,23 +129,27 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision, hel
 	for _, a := range agents {
 		d.Agents = append(d.Agents, a.Name)
 	}
-	for _, a := range agents {
-		if a.Spec.Suspended {
-			return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a))), nil
-		}
+	if a := suspended(agents); a != nil {
+		return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a))), nil
 	}
 	done, ok := e.turn(ctx, agents[0].Name)
 	defer done()
 	if !ok {
 		return refuse(d, in.Request, decision.ReasonOverload, "too many decisions are under way; try again"), nil
 	}
-	v := e.judge(s, in, agents)
+	v := e.judge(ctx, s, in, agents)
 	d = conclude(d, in.Request, v)
-	if d.Action == decision.Hold {
-		held = newHeld(agents, v)
+	if d.Action != decision.Hold {
+		return d, nil
+	}
+	held = newHeld(agents, v)
+	if grant := e.granted(ctx, in, in.Request, d.Agents, held.Rules); grant != nil {
+		return pass(d, decision.ReasonGranted, grant), nil
 	}
 	return d, held
 }
+
+const notReady = "Holdfast has not loaded its Agents and policies yet; try again in a moment"
 
 // turn waits for a slot, the Agent's and one of all, and returns what gives back those that
 // it got.
@@ -168,10 +189,9 @@ func take(ctx context.Context, places chan<- struct{}, until time.Time) bool {
 
 // judge asks the protection of Holdfast itself first, which no policy can lift, and then
 // the policies.
-func (e *Engine) judge(s *State, in Input, agents []*v1alpha1.Agent) policy.Verdict {
-	input := &policy.Input{
-		Request: in.Request, Agents: agents, Namespace: in.Namespace, Deadline: time.Now().Add(e.budget),
-	}
+func (e *Engine) judge(_ context.Context, s *State, in Input, agents []*v1alpha1.Agent) policy.Verdict {
+	input := in.unjudged(agents)
+	input.Deadline = time.Now().Add(e.budget)
 	if v := e.protection.Evaluate(input); v.Action != decision.Allow {
 		v.Reason = decision.ReasonSelfProtection
 		return v

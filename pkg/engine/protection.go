@@ -33,6 +33,17 @@ func selfProtection() *policy.Set {
 					Names:     []v1alpha1.Pattern{"*." + v1alpha1.Group},
 				}),
 			conversions(),
+			{
+				Name: "impersonation", Action: v1alpha1.Deny, Message: "Agents act under their own names.",
+				Match: v1alpha1.Match{Verbs: []v1alpha1.Pattern{"impersonate", "impersonate:*", "impersonate-on:*"}},
+			},
+			{
+				Name: "own-secrets", Action: v1alpha1.Deny, Message: "Agents may not read the keys of Holdfast.",
+				Match: v1alpha1.Match{
+					Verbs: []v1alpha1.Pattern{"get", "list", "watch"}, APIGroups: []v1alpha1.Pattern{""},
+					Resources: []v1alpha1.Pattern{"secrets"}, Namespaces: []v1alpha1.Pattern{Namespace},
+				},
+			},
 			deny("own-access", "Agents may not change what Holdfast itself is allowed.",
 				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"rbac.authorization.k8s.io"}, Resources: all, Names: []v1alpha1.Pattern{"holdfast-*"}}),
 			deny("admission-registrations", "Agents may not change what the API server asks before it admits a request.",

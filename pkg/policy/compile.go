@@ -170,6 +170,8 @@ func checkObjects(at *field.Path, r *v1alpha1.Rule, p *expression.Program) field
 	switch {
 	case p.Object && only("delete", "deletecollection"):
 		return field.ErrorList{field.Invalid(at, r.When, "object is nil in a delete; look at oldObject")}
+	case (p.Object || p.OldObject) && only("get", "list", "watch"):
+		return field.ErrorList{field.Invalid(at, r.When, "a read has neither object nor oldObject; look at request")}
 	case p.OldObject && only("create"):
 		return field.ErrorList{field.Invalid(at, r.When, "oldObject is nil in a create; look at object")}
 	default:
@@ -205,7 +207,8 @@ func checkMatch(at *field.Path, m *v1alpha1.Match) field.ErrorList {
 			}
 		}
 	}
-	if len(m.NonResourceURLs) > 0 && len(m.APIGroups)+len(m.Versions)+len(m.Resources)+len(m.Namespaces)+len(m.Names) > 0 {
+	if len(m.NonResourceURLs) > 0 && len(m.APIGroups)+len(m.Versions)+len(m.Resources)+len(m.Namespaces)+len(m.Names)+
+		len(m.FieldSelectors)+len(m.LabelSelectors) > 0 {
 		errs = append(errs, field.Forbidden(at.Child("nonResourceURLs"),
 			"no request is for a URL and for a resource: make two rules"))
 	}

@@ -112,6 +112,9 @@ type Input struct {
 	// is called at most once, and only if a rule that matches looks at it. Nil: unknown,
 	// and such a rule fails.
 	Namespace func() (map[string]any, error)
+	// Unseen: the hook that asks sees no objects. Rules that look into them are then not about
+	// reads, and deny everything else that they match: nobody will see it later.
+	Unseen bool
 	// Deadline ends all evaluations.
 	Deadline time.Time
 }
@@ -237,6 +240,15 @@ func (e *evaluation) apply(r *rule) bool {
 		e.add(f)
 		return true
 	}
+	if e.in.Unseen && (r.when.Object || r.when.OldObject) {
+		if IsRead(e.in.Request.Verb) {
+			return false
+		}
+		f.Action, f.Reason = decision.Deny, decision.ReasonUnseen
+		f.Message = "the rule looks into the object, which nobody but its own API server sees"
+		e.add(f)
+		return true
+	}
 	if !v1alpha1.AnyMatches(r.match.Versions, e.in.Request.Version) {
 		f.Action, f.Reason = decision.Deny, decision.ReasonVersion
 		f.Message = "the rule does not know version " + e.in.Request.Version + " of this resource"
@@ -330,13 +342,27 @@ func (r *rule) matches(q *decision.Request) bool {
 	}
 	if q.NonResourceURL != "" {
 		// Rules that name nothing of a resource are for URLs too.
-		return len(r.match.APIGroups)+len(r.match.Resources)+len(r.match.Namespaces)+len(r.match.Names) == 0
+		return len(r.match.APIGroups)+len(r.match.Resources)+len(r.match.Namespaces)+len(r.match.Names)+
+			len(r.match.FieldSelectors)+len(r.match.LabelSelectors) == 0
 	}
 	return v1alpha1.AnyMatches(r.match.APIGroups, q.Group) &&
 		v1alpha1.AnyMatches(r.match.Resources, q.FullResource()) &&
 		v1alpha1.AnyMatches(r.match.Namespaces, q.Namespace) &&
-		v1alpha1.AnyMatches(r.match.Names, q.Name)
+		v1alpha1.AnyMatches(r.match.Names, q.Name) &&
+		selects(r.match.FieldSelectors, q.FieldSelector) &&
+		selects(r.match.LabelSelectors, q.LabelSelector)
 }
+
+// selects says whether one requirement of a selector matches one of the patterns. No patterns
+// match anything.
+func selects(patterns []v1alpha1.Pattern, selector []decision.Requirement) bool {
+	return len(patterns) == 0 || slices.ContainsFunc(selector, func(q decision.Requirement) bool {
+		return v1alpha1.AnyMatches(patterns, q.String())
+	})
+}
+
+// IsRead says whether a verb changes nothing and has no object that anybody could look at.
+func IsRead(verb string) bool { return verb == "get" || verb == "list" || verb == "watch" }
 
 // matchesVerb takes update and patch for one verb: admission cannot tell them apart.
 func (r *rule) matchesVerb(verb string) bool {

@@ -50,6 +50,9 @@ type GuardConfig struct {
 	Namespaces Namespaces
 	// Objects is needed for collections, which are refused without it.
 	Objects Objects
+	// Confirm says whether an approval of what was asked for ahead still stands, in storage.
+	// Nil: none counts.
+	Confirm func(ctx context.Context, grant *v1alpha1.AccessRequest, agents []string) (bool, error)
 	// Hold holds. Without it, what a policy holds is refused.
 	Hold Hold
 	// Saw is told of each Agent that has made a request; it must not block. Nil tells nobody.
@@ -92,7 +95,7 @@ func (g *guardJudge) judge(ctx context.Context, r *Review) decision.Decision {
 }
 
 func (g *guardJudge) decide(ctx context.Context, r *decision.Request) (decision.Decision, *engine.Held) {
-	in := engine.Input{Request: r, Namespace: func() (map[string]any, error) { return nil, nil }} //nolint:nilnil // cluster-scoped: none
+	in := engine.Input{Request: r, Namespace: func() (map[string]any, error) { return nil, nil }, Confirm: g.Confirm} //nolint:nilnil // cluster-scoped: none
 	if name := r.Namespace; name != "" && g.Namespaces != nil {
 		in.Namespace = func() (map[string]any, error) { return g.Namespaces.Namespace(ctx, name) }
 	}

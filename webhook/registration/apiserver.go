@@ -3,25 +3,50 @@ package registration
 import (
 	"path"
 	"path/filepath"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	clientcmdv1 "k8s.io/client-go/tools/clientcmd/api/v1"
 	tracingv1 "k8s.io/component-base/tracing/api/v1"
+
+	"github.com/holdfast-dev/holdfast/pkg/agent"
 )
 
 const configVersion = "apiserver.config.k8s.io/v1"
 
-// authorizationConfig is kubeadm's default: nodes, then RBAC.
-func authorizationConfig() any {
-	return &apiserverv1.AuthorizationConfiguration{
+// authorizerTimeout is what the API server waits for an answer of the authorizer.
+const authorizerTimeout = 10 * time.Second
+
+// authorizationConfig is kubeadm's default, nodes and then RBAC, with Holdfast before both for
+// those inside the net. Nothing is cached: an approval, its end and a suspended Agent have to
+// be seen by the next request.
+func authorizationConfig(c Config, net agent.Net) any {
+	config := &apiserverv1.AuthorizationConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: configVersion, Kind: "AuthorizationConfiguration"},
-		Authorizers: []apiserverv1.AuthorizerConfiguration{
-			{Type: "Node", Name: "node"},
-			{Type: "RBAC", Name: "rbac"},
-		},
 	}
+	if c.Webhook != nil && len(c.Webhook.ClientCert) > 0 {
+		file := path.Join(filepath.ToSlash(c.Dir), AuthorizationKubeconfigFile)
+		config.Authorizers = append(config.Authorizers, apiserverv1.AuthorizerConfiguration{
+			Type: "Webhook", Name: "holdfast",
+			Webhook: &apiserverv1.WebhookConfiguration{
+				CacheAuthorizedRequests: ptr(false), CacheUnauthorizedRequests: ptr(false),
+				// Not used without a cache, and required all the same.
+				AuthorizedTTL: metav1.Duration{Duration: time.Second}, UnauthorizedTTL: metav1.Duration{Duration: time.Second},
+				Timeout:                                  metav1.Duration{Duration: authorizerTimeout},
+				SubjectAccessReviewVersion:               "v1",
+				MatchConditionSubjectAccessReviewVersion: "v1",
+				FailurePolicy:                            apiserverv1.FailurePolicyDeny,
+				ConnectionInfo:                           apiserverv1.WebhookConnectionInfo{Type: "KubeConfigFile", KubeConfigFile: &file},
+				MatchConditions:                          []apiserverv1.WebhookMatchCondition{{Expression: net.Expression(agent.AuthorizationPaths)}},
+			},
+		})
+	}
+	config.Authorizers = append(config.Authorizers,
+		apiserverv1.AuthorizerConfiguration{Type: "Node", Name: "node"},
+		apiserverv1.AuthorizerConfiguration{Type: "RBAC", Name: "rbac"})
+	return config
 }
 
 // tracingConfig makes the API server send trace IDs of its own to webhooks, and replace

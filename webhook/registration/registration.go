@@ -29,6 +29,8 @@ const (
 	OwnPath = "/admission/own"
 	// StampPath stamps Reviews with who makes them.
 	StampPath = "/admission/stamp"
+	// AuthorizePath judges what agents do before RBAC does.
+	AuthorizePath = "/authorize"
 	// TestimonyPath takes what the collector has seen in the audit stream; the API server
 	// does not call it.
 	TestimonyPath = "/v1/testimony"
@@ -77,14 +79,16 @@ type File struct {
 
 // Names of the rendered files below Config.Dir.
 const (
-	AuthorizationFile       = "authorization.yaml"
-	AdmissionFile           = "admission.yaml"
-	AdmissionKubeconfigFile = "admission.kubeconfig"
-	TracingFile             = "tracing.yaml"
-	AuditPolicyFile         = "audit-policy.yaml"
-	AuditKubeconfigFile     = "audit.kubeconfig"
-	RegistrationsFile       = "registrations.yaml"
-	NetFile                 = "net.yaml"
+	AuthorizationFile = "authorization.yaml"
+	// AuthorizationKubeconfigFile is how the API server reaches the authorizer.
+	AuthorizationKubeconfigFile = "authorization.kubeconfig"
+	AdmissionFile               = "admission.yaml"
+	AdmissionKubeconfigFile     = "admission.kubeconfig"
+	TracingFile                 = "tracing.yaml"
+	AuditPolicyFile             = "audit-policy.yaml"
+	AuditKubeconfigFile         = "audit.kubeconfig"
+	RegistrationsFile           = "registrations.yaml"
+	NetFile                     = "net.yaml"
 	// FlowControlFile has an API object, to be applied with kubectl after
 	// manifests/flowcontrol.
 	FlowControlFile = "flowcontrol.yaml"
@@ -144,7 +148,7 @@ func Render(c Config) ([]File, error) {
 		return nil, fmt.Errorf("registration: %w", err)
 	}
 	r := &renderer{config: c, net: netOf(c.Agents)}
-	r.yaml(AuthorizationFile, 0o644, authorizationConfig())
+	r.yaml(AuthorizationFile, 0o644, authorizationConfig(c, r.net))
 	r.yaml(TracingFile, 0o644, tracingConfig())
 	r.yaml(AuditPolicyFile, 0o644, auditPolicy())
 	r.yaml(NetFile, 0o644, r.net)

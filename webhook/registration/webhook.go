@@ -79,6 +79,9 @@ func (r *renderer) webhook() {
 	r.yaml(AdmissionFile, 0o644, admissionConfig(r.config))
 	if len(r.config.Webhook.ClientCert) > 0 {
 		r.yaml(AdmissionKubeconfigFile, 0o600, admissionKubeconfig(r.config.Webhook))
+		authorizer := *r.config.Webhook
+		authorizer.URL += AuthorizePath
+		r.yaml(AuthorizationKubeconfigFile, 0o600, kubeconfig("holdfast", &authorizer))
 	}
 }
 

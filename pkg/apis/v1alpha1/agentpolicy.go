@@ -73,6 +73,17 @@ type Match struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=128
 	Names []Pattern `json:"names,omitempty"`
+	// fieldSelectors match a list, watch or deletecollection that is narrowed by a field: one
+	// requirement, written as spec.nodeName=a, has to match. Admission does not see selectors.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	FieldSelectors []Pattern `json:"fieldSelectors,omitempty"`
+	// labelSelectors are the same for labels: app=web, app!=web, app in (a,b), app, !app.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	LabelSelectors []Pattern `json:"labelSelectors,omitempty"`
 	// nonResourceURLs are paths such as /metrics. A rule that has them matches no request
 	// for a resource.
 	// +optional

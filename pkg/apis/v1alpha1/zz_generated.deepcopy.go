@@ -505,6 +505,16 @@ func (in *Match) DeepCopyInto(out *Match) {
 		*out = make([]Pattern, len(*in))
 		copy(*out, *in)
 	}
+	if in.FieldSelectors != nil {
+		in, out := &in.FieldSelectors, &out.FieldSelectors
+		*out = make([]Pattern, len(*in))
+		copy(*out, *in)
+	}
+	if in.LabelSelectors != nil {
+		in, out := &in.LabelSelectors, &out.LabelSelectors
+		*out = make([]Pattern, len(*in))
+		copy(*out, *in)
+	}
 	if in.NonResourceURLs != nil {
 		in, out := &in.NonResourceURLs, &out.NonResourceURLs
 		*out = make([]Pattern, len(*in))

@@ -85,6 +85,16 @@ type Request struct {
 	NonResourceURL string `expr:"nonResourceURL"`
 	DryRun         bool   `expr:"dryRun"`
 	Options        any    `expr:"options"`
+	// Lists, watches and deletecollections as the authorizer sees them; empty in admission.
+	FieldSelector []Requirement `expr:"fieldSelector"`
+	LabelSelector []Requirement `expr:"labelSelector"`
+}
+
+// Requirement is one part of request.fieldSelector or request.labelSelector.
+type Requirement struct {
+	Key      string   `expr:"key"`
+	Operator string   `expr:"operator"`
+	Values   []string `expr:"values"`
 }
 
 // Agent is the variable agent.
@@ -117,7 +127,19 @@ func RequestVariable(r *decision.Request) Request {
 	if r.Options != nil {
 		v.Options = r.Options
 	}
+	v.FieldSelector, v.LabelSelector = requirements(r.FieldSelector), requirements(r.LabelSelector)
 	return v
+}
+
+func requirements(selector []decision.Requirement) []Requirement {
+	if len(selector) == 0 {
+		return nil
+	}
+	list := make([]Requirement, len(selector))
+	for i, q := range selector {
+		list[i] = Requirement(q)
+	}
+	return list
 }
 
 // Program is a compiled expression. It is immutable and safe for concurrent use.
