@@ -122,7 +122,7 @@ type HoldingRule struct {
 }
 
 // AccessRequestSpec says what waits for people.
-// +kubebuilder:validation:XValidation:rule="self.origin == oldSelf.origin && self.agent == oldSelf.agent && self.requester == oldSelf.requester && self.access == oldSelf.access && self.rules == oldSelf.rules && (has(self.requesterUID) ? self.requesterUID : '') == (has(oldSelf.requesterUID) ? oldSelf.requesterUID : '') && has(self.expiresAfter) == has(oldSelf.expiresAfter) && (!has(self.expiresAfter) || self.expiresAfter == oldSelf.expiresAfter)",message="only reason and withdrawn can change"
+// +kubebuilder:validation:XValidation:rule="self.origin == oldSelf.origin && self.agent == oldSelf.agent && self.requester == oldSelf.requester && self.access == oldSelf.access && self.rules == oldSelf.rules && (has(self.requesterUID) ? self.requesterUID : \"\") == (has(oldSelf.requesterUID) ? oldSelf.requesterUID : \"\") && has(self.expiresAfter) == has(oldSelf.expiresAfter) && (!has(self.expiresAfter) || self.expiresAfter == oldSelf.expiresAfter)",message="only reason and withdrawn can change"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.reason) || oldSelf.reason == \"\" || (has(self.reason) && self.reason == oldSelf.reason)",message="a reason is given once"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.withdrawn) || !oldSelf.withdrawn || (has(self.withdrawn) && self.withdrawn)",message="what is withdrawn stays withdrawn"
 // +kubebuilder:pruning:PreserveUnknownFields
