@@ -77,22 +77,8 @@ func grantsVerb(verbs []string, r *decision.Request) bool {
 		return true
 	case r.Verb == "update":
 		return slices.Contains(verbs, "patch")
-	case r.Verb == "connect" && Connects(r.Group, r.FullResource()):
+	case r.Verb == "connect" && decision.Connects(r.Group, r.FullResource()):
 		return slices.Contains(verbs, "create") || slices.Contains(verbs, "get")
-	default:
-		return false
-	}
-}
-
-// Connects says whether requests for a resource are connections, which admission knows as
-// CONNECT.
-func Connects(group, resource string) bool {
-	if group != "" {
-		return false
-	}
-	switch resource {
-	case "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy", "nodes/proxy":
-		return true
 	default:
 		return false
 	}
