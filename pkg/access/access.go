@@ -28,12 +28,41 @@ var moves = map[v1alpha1.Phase][]v1alpha1.Phase{
 	v1alpha1.Redeemed: {v1alpha1.Used, v1alpha1.Approved},
 }
 
-// Move returns ErrMove where a request may not go from one phase to the other.
-func Move(from, to v1alpha1.Phase) error {
-	if !slices.Contains(moves[from], to) {
+// Move returns ErrMove where a request of that origin may not go from one phase to the other.
+// What was asked ahead is never redeemed: it is granted until its time is over.
+func Move(o v1alpha1.Origin, from, to v1alpha1.Phase) error {
+	if !slices.Contains(moves[from], to) || o == v1alpha1.Asked && (to == v1alpha1.Redeemed || from == v1alpha1.Redeemed) {
 		return fmt.Errorf("%w: from %q to %q", ErrMove, from, to)
 	}
 	return nil
+}
+
+// Begin is the first status of what was asked ahead: it waits for people, by the API server's
+// clock, on which all replicas agree.
+func Begin(r *v1alpha1.AccessRequest) v1alpha1.AccessRequestStatus {
+	s := *r.Status.DeepCopy()
+	s.Phase = v1alpha1.Pending
+	wait := time.Duration(0) // it is stamped; without, it is over at once
+	if r.Spec.ExpiresAfter != nil {
+		wait = r.Spec.ExpiresAfter.Duration
+	}
+	s.ExpiresAt = &metav1.Time{Time: r.CreationTimestamp.Add(wait)}
+	return s
+}
+
+// approve is a status that people have approved now. What was asked ahead is granted from now
+// on, for as long as was asked.
+func approve(r *v1alpha1.AccessRequest, s v1alpha1.AccessRequestStatus, now time.Time) v1alpha1.AccessRequestStatus {
+	s.Phase = v1alpha1.Approved
+	if r.Spec.Origin != v1alpha1.Asked {
+		return s
+	}
+	lasts := time.Duration(0) // it is stamped; without, nothing is granted
+	if r.Spec.Access.Duration != nil {
+		lasts = r.Spec.Access.Duration.Duration
+	}
+	s.ExpiresAt = &metav1.Time{Time: now.Add(lasts)}
+	return s
 }
 
 // Ended says whether a phase cannot be left.
@@ -151,7 +180,8 @@ func approves(a v1alpha1.Approvers, user string, groups []string) (group string,
 
 // Next is the status that a request should have now, with the reviews copied. What waits is
 // still Pending, or Approved, Denied, Expired or Withdrawn; an approval stands, or is Expired,
-// Withdrawn or Revoked: by a Deny, or because a review on which it rests has been voided. Of
+// Withdrawn or Revoked: by a Deny, or because a review on which it rests has been voided. An
+// approval of what was asked ahead has a new end, by which it is granted. Of
 // what has been redeemed only the copies of reviews change, so that it shows what was voided
 // too late.
 func Next(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts, now time.Time) v1alpha1.AccessRequestStatus {
@@ -169,7 +199,7 @@ func Next(r *v1alpha1.AccessRequest, reviews []v1alpha1.Review, f Facts, now tim
 		case denied(s.Reviews) != nil:
 			return End(s, v1alpha1.Denied, now)
 		case len(Missing(r, s.Reviews)) == 0:
-			s.Phase = v1alpha1.Approved
+			return approve(r, s, now)
 		}
 	case v1alpha1.Approved:
 		s.Reviews = Count(r, reviews, f)

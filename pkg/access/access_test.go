@@ -118,7 +118,7 @@ func TestNext(t *testing.T) {
 				t.Error("Next changed its argument")
 			}
 			if s.Phase != before.Status.Phase {
-				if err := Move(before.Status.Phase, s.Phase); err != nil {
+				if err := Move(v1alpha1.Intercepted, before.Status.Phase, s.Phase); err != nil {
 					t.Error(err)
 				}
 			}
@@ -131,19 +131,23 @@ func TestMove(t *testing.T) {
 	for _, test := range []struct {
 		from, to v1alpha1.Phase
 		legal    bool
+		asked    bool
 	}{
-		{"", v1alpha1.Pending, true},
-		{"", v1alpha1.Approved, false},
-		{v1alpha1.Pending, v1alpha1.Redeemed, false},
-		{v1alpha1.Approved, v1alpha1.Redeemed, true},
-		{v1alpha1.Approved, v1alpha1.Used, false},
-		{v1alpha1.Redeemed, v1alpha1.Approved, true},
-		{v1alpha1.Redeemed, v1alpha1.Revoked, false},
-		{v1alpha1.Denied, v1alpha1.Pending, false},
-		{v1alpha1.Used, v1alpha1.Approved, false},
+		{"", v1alpha1.Pending, true, true},
+		{"", v1alpha1.Approved, false, false},
+		{v1alpha1.Pending, v1alpha1.Redeemed, false, false},
+		{v1alpha1.Approved, v1alpha1.Redeemed, true, false},
+		{v1alpha1.Approved, v1alpha1.Used, false, false},
+		{v1alpha1.Redeemed, v1alpha1.Approved, true, false},
+		{v1alpha1.Redeemed, v1alpha1.Revoked, false, false},
+		{v1alpha1.Denied, v1alpha1.Pending, false, false},
+		{v1alpha1.Used, v1alpha1.Approved, false, false},
 	} {
-		if err := Move(test.from, test.to); errors.Is(err, ErrMove) == test.legal {
+		if err := Move(v1alpha1.Intercepted, test.from, test.to); errors.Is(err, ErrMove) == test.legal {
 			t.Errorf("from %q to %q: %v", test.from, test.to, err)
+		}
+		if err := Move(v1alpha1.Asked, test.from, test.to); errors.Is(err, ErrMove) == test.asked {
+			t.Errorf("asked ahead, from %q to %q: %v", test.from, test.to, err)
 		}
 	}
 	for _, p := range []v1alpha1.Phase{v1alpha1.Denied, v1alpha1.Expired, v1alpha1.Withdrawn, v1alpha1.Used, v1alpha1.Revoked} {

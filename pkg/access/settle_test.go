@@ -53,7 +53,7 @@ func TestSettle(t *testing.T) {
 		if got.Phase != want || got.Message != "because" || (got.Redeemed == nil) != (want == v1alpha1.Approved) || (got.EndedAt != nil) != (want == v1alpha1.Used) {
 			t.Errorf("outcome %d: %+v, want %s", outcome, got, want)
 		}
-		if err := Move(v1alpha1.Redeemed, got.Phase); err != nil {
+		if err := Move(v1alpha1.Intercepted, v1alpha1.Redeemed, got.Phase); err != nil {
 			t.Error(err)
 		}
 	}

@@ -76,3 +76,17 @@ func (r *Request) FullResource() string {
 	}
 	return r.Resource + "/" + r.Subresource
 }
+
+// Connects says whether requests for a resource, as pods/exec, are connections: admission
+// knows them as connect, the authorizer as get or create.
+func Connects(group, resource string) bool {
+	if group != "" {
+		return false
+	}
+	switch resource {
+	case "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy", "nodes/proxy":
+		return true
+	default:
+		return false
+	}
+}

@@ -357,7 +357,7 @@ func refOf(r *v1alpha1.AccessRequest) Ref {
 func (l *Ledger) update(ctx context.Context, r *v1alpha1.AccessRequest, next v1alpha1.AccessRequestStatus) error {
 	before := r.Status.DeepCopy()
 	if next.Phase != before.Phase {
-		if err := access.Move(before.Phase, next.Phase); err != nil {
+		if err := access.Move(r.Spec.Origin, before.Phase, next.Phase); err != nil {
 			return err
 		}
 	}

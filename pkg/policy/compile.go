@@ -27,6 +27,8 @@ type Policy struct {
 	// hold are the terms of a default of Hold.
 	hold  Terms
 	rules []*rule
+	// asks are what agents may ask for ahead.
+	asks []*requestable
 	// broken: the policy does not compile, and there is no last good one.
 	broken bool
 }
@@ -90,6 +92,17 @@ func Compile(p *v1alpha1.AgentPolicy) (*Policy, error) {
 		names[r.name] = true
 		r.policy = compiled
 		compiled.rules = append(compiled.rules, r)
+	}
+	for i := range p.Spec.Requestable {
+		at := spec.Child("requestable").Index(i)
+		r, askErrs := compileRequestable(at, p.Name, &p.Spec.Requestable[i])
+		errs = append(errs, askErrs...)
+		if names[r.name] {
+			errs = append(errs, field.Duplicate(at.Child("name"), r.name)) // reviews count by policy and name
+		}
+		names[r.name] = true
+		r.policy = compiled
+		compiled.asks = append(compiled.asks, r)
 	}
 	if len(errs) > 0 {
 		return nil, errs.ToAggregate()

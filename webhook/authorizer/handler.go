@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -184,7 +185,9 @@ func Answer(d *decision.Decision) *authorizationv1.SubjectAccessReview {
 	switch {
 	case d.Action != decision.Allow:
 		review.Status.Denied = true
-		review.Status.Reason = d.Record().AuthorizationReason(d.Message)
+		// The record says the decision's ID already.
+		sentence := strings.TrimSuffix(d.Message, fmt.Sprintf(" (decision %s)", d.ID))
+		review.Status.Reason = d.Record().AuthorizationReason(sentence)
 	case d.Reason == decision.ReasonGranted:
 		review.Status.Allowed = true
 		review.Status.Reason = d.Record().AuthorizationReason("Holdfast: granted by AccessRequest " + d.AccessRequest)

@@ -25,7 +25,8 @@ type Phase string
 const (
 	// Pending: waits for people.
 	Pending Phase = "Pending"
-	// Approved: the change may be made, once.
+	// Approved: the change may be made, once; or what was asked ahead is granted until
+	// status.expiresAt.
 	Approved Phase = "Approved"
 	// Denied: a reviewer said no. The same request is answered with that until it expires.
 	Denied Phase = "Denied"
@@ -82,13 +83,15 @@ type Access struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=63
 	Namespaces []string `json:"namespaces,omitempty"`
-	// names of the objects; empty where the API server gives the name.
+	// names of the objects; empty where the API server gives the name. Asked ahead, none
+	// means a list or watch of all, or the creation of any.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=253
 	Names []string `json:"names,omitempty"`
-	// duration for which an approval stands.
+	// duration for which what was asked ahead is granted, counted from the approval. Left
+	// out: 10m, or as long as may be asked for where that is less.
 	// +optional
 	Duration *metav1.Duration `json:"duration,omitempty"`
 }
@@ -119,7 +122,7 @@ type HoldingRule struct {
 }
 
 // AccessRequestSpec says what waits for people.
-// +kubebuilder:validation:XValidation:rule="self.origin == oldSelf.origin && self.agent == oldSelf.agent && self.requester == oldSelf.requester && self.access == oldSelf.access && self.rules == oldSelf.rules",message="only reason and withdrawn can change"
+// +kubebuilder:validation:XValidation:rule="self.origin == oldSelf.origin && self.agent == oldSelf.agent && self.requester == oldSelf.requester && self.access == oldSelf.access && self.rules == oldSelf.rules && (has(self.requesterUID) ? self.requesterUID : \"\") == (has(oldSelf.requesterUID) ? oldSelf.requesterUID : \"\") && has(self.expiresAfter) == has(oldSelf.expiresAfter) && (!has(self.expiresAfter) || self.expiresAfter == oldSelf.expiresAfter)",message="only reason and withdrawn can change"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.reason) || oldSelf.reason == \"\" || (has(self.reason) && self.reason == oldSelf.reason)",message="a reason is given once"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.withdrawn) || !oldSelf.withdrawn || (has(self.withdrawn) && self.withdrawn)",message="what is withdrawn stays withdrawn"
 // +kubebuilder:pruning:PreserveUnknownFields
@@ -132,6 +135,11 @@ type AccessRequestSpec struct {
 	// requester is the user who asks, as the API server authenticated them.
 	// +kubebuilder:validation:MaxLength=512
 	Requester string `json:"requester"`
+	// requesterUID is that user's UID, where they have one. A grant is for that user alone,
+	// not for the next one of the name.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	RequesterUID string `json:"requesterUID,omitempty"`
 	// reason is why, in the agent's own words; written once, by the requester.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
@@ -141,11 +149,15 @@ type AccessRequestSpec struct {
 	Withdrawn bool `json:"withdrawn,omitempty"`
 	// access is what is asked for.
 	Access Access `json:"access"`
-	// rules that hold the request; each wants its own approvals.
+	// rules that hold the request, or under which it was asked for; each wants its own
+	// approvals.
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Rules []HoldingRule `json:"rules"`
+	// expiresAfter is how long what was asked ahead waits for people, from its creation.
+	// +optional
+	ExpiresAfter *metav1.Duration `json:"expiresAfter,omitempty"`
 }
 
 // ReviewCopy is a Review as it was when it was counted.
@@ -251,7 +263,8 @@ type AccessRequestStatus struct {
 	// redeemed is set once the approval has let a request pass.
 	// +optional
 	Redeemed *Redemption `json:"redeemed,omitempty"`
-	// expiresAt is when the request, or the approval, ends.
+	// expiresAt is when the request, or the approval, ends. Where it was asked ahead, the
+	// approval sets it: the time of approval and spec.access.duration after it.
 	// +optional
 	ExpiresAt *metav1.Time `json:"expiresAt,omitempty"`
 	// endedAt is when it came to a phase that it cannot leave.

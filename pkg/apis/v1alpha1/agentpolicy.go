@@ -139,6 +139,70 @@ type Rule struct {
 	ExpiresAfter *metav1.Duration `json:"expiresAfter,omitempty"`
 }
 
+// Requestable is something that agents may ask for ahead of acting, with an AccessRequest of
+// origin Asked. Once people have approved it, it is a grant: for as long as was asked, such
+// requests of the agent pass where a rule would hold them, or RBAC refuse them; never where a
+// rule denies them. As in Match, a list that is left out matches everything, within a list
+// one entry has to match, and all lists have to match. What one ask names has to be covered
+// in all its combinations; all entries that cover one of them have to be satisfied.
+// +kubebuilder:pruning:PreserveUnknownFields
+type Requestable struct {
+	// name of the entry, unique among the policy's rules and entries.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// verbs that may be asked for: get, list, watch, create, update, patch and delete. Others
+	// never are; * stands for these.
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Verbs []Pattern `json:"verbs"`
+	// apiGroups of the resources; "" is the core group.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	APIGroups []Pattern `json:"apiGroups,omitempty"`
+	// resources in lower case and plural; a subresource as pods/exec. "pods" does not match
+	// pods/exec; "pods*" and "*" do.
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	Resources []Pattern `json:"resources"`
+	// namespaces of the objects. What is cluster-scoped, or in all namespaces at once, has
+	// none, and only "" and "*" match it; for Namespace objects it is the namespace's own name.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	Namespaces []Pattern `json:"namespaces,omitempty"`
+	// names of the objects. An ask to list, watch or create without names has none, and only
+	// "" and "*" match it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	Names []Pattern `json:"names,omitempty"`
+	// maxDuration is how long a grant may last at most. Default 1h, at most 24h.
+	// +optional
+	MaxDuration *metav1.Duration `json:"maxDuration,omitempty"`
+	// approvers may approve it. Left out: the group holdfast:approvers.
+	// +optional
+	Approvers *Approvers `json:"approvers,omitempty"`
+	// required is how many distinct people it takes. Default 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=16
+	Required int32 `json:"required,omitempty"`
+	// allowOwner lets the agent's owner count as one of them.
+	// +optional
+	AllowOwner bool `json:"allowOwner,omitempty"`
+	// reasonRequired keeps an ask from being approved before the agent has said why.
+	// +optional
+	ReasonRequired bool `json:"reasonRequired,omitempty"`
+	// expiresAfter is how long an ask waits for people. Default 1h, at most 168h.
+	// +optional
+	ExpiresAfter *metav1.Duration `json:"expiresAfter,omitempty"`
+}
+
 // AgentPolicySpec says what agents may do.
 // +kubebuilder:pruning:PreserveUnknownFields
 type AgentPolicySpec struct {
@@ -162,6 +226,12 @@ type AgentPolicySpec struct {
 	// +listType=map
 	// +listMapKey=name
 	Rules []Rule `json:"rules,omitempty"`
+	// requestable is what agents may ask for ahead. It has no effect in modes Warn and Audit.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=name
+	Requestable []Requestable `json:"requestable,omitempty"`
 }
 
 // AgentPolicyStatus is what Holdfast observed of an AgentPolicy.
