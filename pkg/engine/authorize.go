@@ -106,9 +106,6 @@ func suspended(agents []*v1alpha1.Agent) *v1alpha1.Agent {
 	return agents[i]
 }
 
-// connections are the subresources that connect a client to something else, whatever the verb.
-var connections = []string{"pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy", "nodes/proxy"}
-
 // admitted says whether the API server will ask its admission webhooks about a request, if it
 // is let pass. It does for its own API and that of custom resources; not for what it passes
 // on to aggregated API servers.
@@ -121,7 +118,7 @@ func admitted(r *decision.Request) bool {
 		// Reviews of access and tokens are no objects, and skip webhooks.
 		return r.Group != "authorization.k8s.io" && r.Group != "authentication.k8s.io"
 	default:
-		return r.Group == "" && slices.Contains(connections, r.FullResource())
+		return decision.Connects(r.Group, r.FullResource())
 	}
 }
 
