@@ -241,7 +241,7 @@ func (e *evaluation) apply(r *rule) bool {
 		return true
 	}
 	if e.in.Unseen && (r.when.Object || r.when.OldObject) {
-		if IsRead(e.in.Request.Verb) {
+		if e.in.Request.NonResourceURL != "" || IsRead(e.in.Request.Verb) {
 			return false
 		}
 		f.Action, f.Reason = decision.Deny, decision.ReasonUnseen
