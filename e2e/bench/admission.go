@@ -34,30 +34,39 @@ const calls = 4000
 // over the same TLS that decodes review, object and oldObject into the engine's form and
 // answers Allow: all that any webhook has to do.
 func admissionFigures() ([]Figure, error) {
-	guard, err := startServer("guard")
+	body, allowed := reviewBody(deployment()), []byte(`"allowed":true`)
+	value, floor, err := besides("guard", "noop", func(c *child) (float64, error) { return c.cpu(body, allowed) })
 	if err != nil {
 		return nil, err
 	}
-	defer guard.stop()
-	noop, err := startServer("noop")
-	if err != nil {
-		return nil, err
-	}
-	defer noop.stop()
+	return []Figure{{Name: "admission_cpu_1000_rules", Value: value, Unit: "us/review", Floor: floor}}, nil
+}
+
+// besides measures two servers in turns, and returns the median of each.
+func besides(name, noop string, measure func(*child) (float64, error)) (value, floor float64, err error) {
 	var values, floors []float64
-	body := reviewBody(deployment())
-	for range rounds {
-		value, err := guard.cpu(body)
-		if err != nil {
-			return nil, err
-		}
-		floor, err := noop.cpu(body)
-		if err != nil {
-			return nil, err
-		}
-		values, floors = append(values, value), append(floors, floor)
+	server, err := startServer(name)
+	if err != nil {
+		return 0, 0, err
 	}
-	return []Figure{{Name: "admission_cpu_1000_rules", Value: median(values), Unit: "us/review", Floor: median(floors)}}, nil
+	defer server.stop()
+	nothing, err := startServer(noop)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer nothing.stop()
+	for range rounds {
+		v, err := measure(server)
+		if err != nil {
+			return 0, 0, err
+		}
+		f, err := measure(nothing)
+		if err != nil {
+			return 0, 0, err
+		}
+		values, floors = append(values, v), append(floors, f)
+	}
+	return median(values), median(floors), nil
 }
 
 // noop is the floor's Judge.
@@ -65,16 +74,33 @@ func noop(context.Context, *admission.Review) decision.Decision {
 	return decision.Decision{ID: "NOOP", Action: decision.Allow}
 }
 
-// serveHandler is the server process: it prints its address and authority, serves until
-// its standard input closes, and says at /cpu what CPU time it has used.
-func serveHandler(name string) error {
+// handlerOf is what the server of that name serves.
+func handlerOf(name string) (http.Handler, error) {
+	switch name {
+	case "authorizer":
+		return benchAuthorizer()
+	case "authorizer-noop":
+		return http.HandlerFunc(noopAuthorizer), nil
+	}
 	judge := noop
 	if name == "guard" {
 		e, err := engineWith(1000)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		judge = admission.Guard(admission.GuardConfig{Engine: e})
+	}
+	return admission.NewHandler(admission.Config{
+		Webhook: decision.GuardWebhook, Judge: judge, Log: slog.New(slog.DiscardHandler),
+	}), nil
+}
+
+// serveHandler is the server process: it prints its address and authority, serves until
+// its standard input closes, and says at /cpu what CPU time it has used.
+func serveHandler(name string) error {
+	handler, err := handlerOf(name)
+	if err != nil {
+		return err
 	}
 	authority, err := certs.NewAuthority("bench", time.Hour)
 	if err != nil {
@@ -89,9 +115,7 @@ func serveHandler(name string) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/review", admission.NewHandler(admission.Config{
-		Webhook: decision.GuardWebhook, Judge: judge, Log: slog.New(slog.DiscardHandler),
-	}))
+	mux.Handle("/review", handler)
 	mux.HandleFunc("/cpu", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, cpuTime().Nanoseconds()) })
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -162,7 +186,9 @@ func startServer(name string) (*child, error) {
 	pool.AppendCertsFromPEM([]byte(authority))
 	return &child{
 		cmd: cmd, stdin: stdin, url: "https://" + address,
-		client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
+		client: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: connections, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
+		}},
 	}, nil
 }
 
@@ -173,9 +199,9 @@ func (c *child) stop() {
 
 // cpu sends the calls of one round and returns the server's CPU time for each, in
 // microseconds.
-func (c *child) cpu(body []byte) (float64, error) {
+func (c *child) cpu(body, want []byte) (float64, error) {
 	for range calls / 10 { // warm up
-		if err := c.review(body); err != nil {
+		if err := c.review(body, want); err != nil {
 			return 0, err
 		}
 	}
@@ -184,7 +210,7 @@ func (c *child) cpu(body []byte) (float64, error) {
 		return 0, err
 	}
 	for range calls {
-		if err := c.review(body); err != nil {
+		if err := c.review(body, want); err != nil {
 			return 0, err
 		}
 	}
@@ -195,13 +221,14 @@ func (c *child) cpu(body []byte) (float64, error) {
 	return float64((after - before).Nanoseconds()) / calls / 1000, nil
 }
 
-func (c *child) review(body []byte) error {
+// review sends one review, whose answer has to have something in it.
+func (c *child) review(body, want []byte) error {
 	answer, err := c.do(http.MethodPost, "/review", body)
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(answer, []byte(`"allowed":true`)) {
-		return fmt.Errorf("the review was not allowed: %s", answer)
+	if !bytes.Contains(answer, want) {
+		return fmt.Errorf("the review was answered with %s, and not with %s", answer, want)
 	}
 	return nil
 }

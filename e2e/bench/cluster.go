@@ -85,7 +85,7 @@ func clusterFigures() (figures []Figure, err error) {
 	if err := p.prepare(ctx); err != nil {
 		return nil, err
 	}
-	for _, measure := range []func(context.Context, *plane) ([]Figure, error){holdRelease, heldRequest, redeem, flood} {
+	for _, measure := range []func(context.Context, *plane) ([]Figure, error){holdRelease, heldRequest, redeem, read, flood} {
 		measured, err := measure(ctx, p)
 		if err != nil {
 			return nil, err

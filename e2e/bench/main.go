@@ -39,7 +39,7 @@ func main() {
 
 func run(out string) error {
 	var figures []Figure
-	for _, measure := range []func() ([]Figure, error){engineFigures, admissionFigures, clusterFigures} {
+	for _, measure := range []func() ([]Figure, error){engineFigures, admissionFigures, authorizerFigures, clusterFigures} {
 		measured, err := measure()
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/pkg/audit"
 	"github.com/holdfast-dev/holdfast/pkg/audit/redact"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 const event = `{"level":"RequestResponse","auditID":"a","stage":"ResponseComplete","requestURI":"/api?limit=1","verb":"get",` +
@@ -227,6 +229,22 @@ func TestUnpackRefuses(t *testing.T) {
 	for _, in := range []string{"", "{}", `{"v":2}`, `{"v":"1"}`, `[]`} {
 		if _, err := audit.Unpack([]byte(in)); !errors.Is(err, audit.ErrBadMessage) {
 			t.Errorf("%s: got %v, want ErrBadMessage", in, err)
+		}
+	}
+}
+
+// TestAuthorizerDecisions: what the authorizer decided stands in the API server's own
+// annotation, after a sentence; what RBAC says there is none of it.
+func TestAuthorizerDecisions(t *testing.T) {
+	t.Parallel()
+	want := decision.Record{ID: "ID", Webhook: decision.AuthorizerWebhook, Decision: "Hold", Reason: decision.ReasonRule, Rules: []string{"p/r"}}
+	for reason, records := range map[string]int{want.AuthorizationReason("no"): 1, `RBAC: allowed by ClusterRoleBinding "x"`: 0, "": 0} {
+		got, broken := audit.Decisions(&auditv1.Event{Annotations: map[string]string{decision.AuthorizationReason: reason}})
+		if len(got) != records || broken != 0 {
+			t.Errorf("%q: %+v, %d broken", reason, got, broken)
+		}
+		if len(got) == 1 && !reflect.DeepEqual(got[0], want) {
+			t.Errorf("got %+v, want %+v", got[0], want)
 		}
 	}
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // Decisions returns the decisions that the annotations of ev claim, in the order of their
-// keys, and how many annotations have the name of a decision and are none. They are claims:
+// keys, and how many annotations have the form of a decision and are none. They are claims:
 // anybody who may register a webhook can write annotations under Holdfast's names.
 func Decisions(ev *auditv1.Event) (records []decision.Record, broken int) {
 	for _, key := range slices.Sorted(maps.Keys(ev.Annotations)) {
-		rec, err := decision.ParseAnnotation(key, ev.Annotations[key])
+		rec, err := parse(key, ev.Annotations[key])
 		switch {
 		case err == nil:
 			records = append(records, rec)
@@ -24,4 +24,12 @@ func Decisions(ev *auditv1.Event) (records []decision.Record, broken int) {
 		}
 	}
 	return records, broken
+}
+
+// parse reads a decision of one of the webhooks, or the authorizer's.
+func parse(key, value string) (decision.Record, error) {
+	if key == decision.AuthorizationReason {
+		return decision.ParseAuthorizationReason(value)
+	}
+	return decision.ParseAnnotation(key, value)
 }
