@@ -23,13 +23,14 @@ type Figure struct {
 
 func main() {
 	out := flag.String("out", "build/bench.json", "file to write the figures into")
+	only := flag.String("only", "", "measure only one of engine, admission, authorizer and cluster")
 	serve := flag.String("serve", "", "be the server of that name (used by the benchmark itself)")
 	flag.Parse()
 	var err error
 	if *serve != "" {
 		err = serveHandler(*serve)
 	} else {
-		err = run(*out)
+		err = run(*out, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -37,10 +38,16 @@ func main() {
 	}
 }
 
-func run(out string) error {
+func run(out, only string) error {
 	var figures []Figure
-	for _, measure := range []func() ([]Figure, error){engineFigures, admissionFigures, authorizerFigures, clusterFigures} {
-		measured, err := measure()
+	for _, part := range []struct {
+		name    string
+		measure func() ([]Figure, error)
+	}{{"engine", engineFigures}, {"admission", admissionFigures}, {"authorizer", authorizerFigures}, {"cluster", clusterFigures}} {
+		if only != "" && only != part.name {
+			continue
+		}
+		measured, err := part.measure()
 		if err != nil {
 			return err
 		}

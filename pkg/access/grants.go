@@ -9,20 +9,33 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
-// Grants are what has been asked ahead and approved, by who asked. They are immutable and
-// safe for concurrent use; nil has none.
+// Grants are what has been asked ahead and approved, by who asked and what for. They are
+// immutable and safe for concurrent use; nil has none.
 type Grants struct {
-	by map[string][]*v1alpha1.AccessRequest
+	by map[wanted][]*v1alpha1.AccessRequest
 }
+
+// wanted is what an agent may have a grant for: few grants share it, however many there are.
+type wanted struct{ requester, resource, name string }
 
 // NewGrants indexes those of the AccessRequests that are grants, and leaves out all others.
 // It keeps them, and they must not change afterwards. The time does not matter here: it is
 // looked at when one is to be used.
 func NewGrants(requests []*v1alpha1.AccessRequest) *Grants {
-	g := &Grants{by: map[string][]*v1alpha1.AccessRequest{}}
+	g := &Grants{by: map[wanted][]*v1alpha1.AccessRequest{}}
 	for _, r := range requests {
-		if isGrant(r) {
-			g.by[r.Spec.Requester] = append(g.by[r.Spec.Requester], r)
+		if !isGrant(r) {
+			continue
+		}
+		for _, resource := range r.Spec.Access.Resources {
+			names := r.Spec.Access.Names
+			if len(names) == 0 {
+				names = []string{""}
+			}
+			for _, name := range names {
+				key := wanted{r.Spec.Requester, resource, name}
+				g.by[key] = append(g.by[key], r)
+			}
 		}
 	}
 	for _, own := range g.by {
@@ -31,16 +44,23 @@ func NewGrants(requests []*v1alpha1.AccessRequest) *Grants {
 	return g
 }
 
-// For returns the grants by which the user may make the request now, in order of their names.
+// For returns the grants by which the user may make the request now, in order of their names;
+// those for its name before those that name none.
 func (g *Grants) For(user decision.User, r *decision.Request, now time.Time) []*v1alpha1.AccessRequest {
-	if g == nil {
+	if g == nil || len(g.by) == 0 {
 		return nil
 	}
 	var found []*v1alpha1.AccessRequest
-	for _, a := range g.by[user.Name] {
-		if Granted(a, user, r, now) {
-			found = append(found, a)
+	add := func(name string) {
+		for _, a := range g.by[wanted{user.Name, r.FullResource(), name}] {
+			if Granted(a, user, r, now) {
+				found = append(found, a)
+			}
 		}
+	}
+	add(r.Name)
+	if r.Name != "" {
+		add("") // a create is for any name
 	}
 	return found
 }
