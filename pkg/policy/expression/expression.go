@@ -142,10 +142,12 @@ func Compile(source string) (*Program, error) {
 		return nil, v.err
 	}
 	// Once as it is written, for the errors of names and types that patching would hide.
-	if _, err := expr.Compile(source, expr.Env(&Variables{}), expr.AsAny(), podSpecsOption()); err != nil {
+	options := append(ownOptions(), expr.Env(&Variables{}), expr.AsAny())
+	if _, err := expr.Compile(source, options...); err != nil {
 		return nil, compileError(err)
 	}
-	options := append(meterFunctions(), podSpecsOption(), expr.Env(&Variables{}), expr.AsAny(), expr.Patch(&patch{}))
+	options = append(options, expr.Patch(&patch{}))
+	options = append(append(options, meterFunctions()...), ownMetered()...)
 	program, err := expr.Compile(source, options...)
 	if err != nil {
 		return nil, compileError(err)

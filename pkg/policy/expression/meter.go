@@ -38,6 +38,9 @@ func (m *meter) tick(v any) error {
 	return nil
 }
 
+// step is tick for a search that takes its steps over small values.
+func (m *meter) step() error { return m.tick(nil) }
+
 // size is how much work a step over a value may be, in steps over small ones.
 func size(v any) int {
 	switch v := v.(type) {
@@ -65,7 +68,6 @@ const (
 	addFunction      = "__add"
 	subFunction      = "__sub"
 	mulFunction      = "__mul"
-	podsFunction     = "__podSpecs"
 	meterVariable    = "__meter"
 )
 
@@ -91,8 +93,6 @@ func meterFunctions() []expr.Option {
 			new(func(*meter, any, any) bool)),
 		expr.Function(inFunction, func(args ...any) (any, error) { return in(args) },
 			new(func(*meter, any, any) bool)),
-		expr.Function(podsFunction, func(args ...any) (any, error) { return podSpecs(args) },
-			new(func(*meter, any) any)),
 	}
 }
 
@@ -203,8 +203,8 @@ func (patch) Visit(node *ast.Node) {
 	case *ast.BuiltinNode:
 		patchBuiltin(n)
 	case *ast.CallNode:
-		if ownFunction(n) {
-			replace(node, podsFunction, n.Arguments[0])
+		if f := ownCall(n); f != nil {
+			replace(node, f.hidden(), n.Arguments...)
 		}
 	}
 }

@@ -90,10 +90,11 @@ func (v *vetting) identifier(n *ast.IdentifierNode) {
 		v.namespace = true
 	case "agent":
 		v.agent = true
-	case podSpecsFunction:
-		v.refuse(n, "%s is a function; call it with a value", n.Value)
 	case "$env":
 		v.refuse(n, "$env is not for expressions; use request, object, oldObject, agent or namespace")
+	}
+	if ownNamed(n.Value) != nil {
+		v.refuse(n, "%s is a function; call it with a value", n.Value)
 	}
 	if strings.HasPrefix(n.Value, "__") {
 		v.refuse(n, "names that start with __ are not for expressions")
@@ -117,7 +118,11 @@ func (v *vetting) binary(n *ast.BinaryNode) {
 }
 
 func (v *vetting) call(n *ast.CallNode) {
-	if ownFunction(n) {
+	if f := ownCall(n); f != nil {
+		last, ok := n.Arguments[len(n.Arguments)-1].(*ast.StringNode)
+		if f.written != nil && (!ok || !slices.Contains(f.written, last.Value)) {
+			v.refuse(n, "%s wants %s, written out, in the end", f.name, quoted(f.written))
+		}
 		return
 	}
 	if name, ok := n.Callee.(*ast.IdentifierNode); ok {
@@ -147,7 +152,7 @@ func children(node ast.Node) []ast.Node {
 	case *ast.SliceNode:
 		return present(n.Node, n.From, n.To)
 	case *ast.CallNode:
-		if ownFunction(n) {
+		if ownCall(n) != nil {
 			return n.Arguments
 		}
 		return append([]ast.Node{n.Callee}, n.Arguments...)
@@ -170,6 +175,11 @@ func children(node ast.Node) []ast.Node {
 	default:
 		return nil
 	}
+}
+
+// quoted is a list of texts, as "a" or "b".
+func quoted(texts []string) string {
+	return `"` + strings.Join(texts, `" or "`) + `"`
 }
 
 func present(nodes ...ast.Node) []ast.Node {
