@@ -30,6 +30,25 @@ func ownFunctions() []*own {
 			name: "podSpecs", arguments: 1, signature: new(func(any) any), metered: new(func(*meter, any) any),
 			run: func(m *meter, args []any) (any, error) { return podSpecs(m, args[0]) },
 		},
+		{
+			name: "references", arguments: 1, signature: new(func(any) any), metered: new(func(*meter, any) any),
+			run: func(m *meter, args []any) (any, error) { return references(m, args[0]) },
+		},
+		{
+			name: "mayRead", arguments: 1, signature: new(func(any) bool), metered: new(func(*meter, any) bool),
+			run: func(m *meter, args []any) (any, error) { return mayRead(m, args[0]) },
+		},
+		{
+			name: "podSecurity", arguments: 2, written: podSecurityLevels(),
+			signature: new(func(any, string) any), metered: new(func(*meter, any, string) any),
+			run: func(m *meter, args []any) (any, error) {
+				level, ok := args[1].(string)
+				if !ok {
+					return nil, ErrEvaluation
+				}
+				return podSecurity(m, args[0], level)
+			},
+		},
 	}
 }
 
@@ -60,7 +79,9 @@ func ownMetered() []expr.Option {
 			if !ok {
 				return nil, ErrEvaluation
 			}
-			return f.run(m, args[1:])
+			out, err := f.run(m, args[1:])
+			m.work += size(out)
+			return out, err
 		}, f.metered))
 	}
 	return options

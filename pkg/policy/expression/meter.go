@@ -7,6 +7,8 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+
+	"github.com/holdfast-dev/holdfast/pkg/policy/reference"
 )
 
 // meter watches over one evaluation.
@@ -18,6 +20,13 @@ type meter struct {
 	// look is the amount of work at which the clock is looked at next.
 	look    int
 	expired bool
+
+	// What functions need of the variables: the namespace of the request, and whom to ask
+	// what the agent may read.
+	namespace string
+	reads     *Reads
+	// refused are what this evaluation has noted in reads.
+	refused map[reference.Reference]bool
 }
 
 // interval is how much work may pass between two looks at the clock: some microseconds.

@@ -26,10 +26,10 @@ var functions = []string{
 
 // vetting is what one walk over an expression's tree finds.
 type vetting struct {
-	object, oldObject, namespace, agent bool
-	depth                               int
-	err                                 *CompileError
-	at                                  int
+	object, oldObject, namespace, agent, target bool
+	depth                                       int
+	err                                         *CompileError
+	at                                          int
 }
 
 // vet walks over the tree of an expression and notes what it uses and the first thing that
@@ -90,8 +90,10 @@ func (v *vetting) identifier(n *ast.IdentifierNode) {
 		v.namespace = true
 	case "agent":
 		v.agent = true
+	case "target":
+		v.target = true
 	case "$env":
-		v.refuse(n, "$env is not for expressions; use request, object, oldObject, agent or namespace")
+		v.refuse(n, "$env is not for expressions; use request, object, oldObject, agent, namespace or target")
 	}
 	if ownNamed(n.Value) != nil {
 		v.refuse(n, "%s is a function; call it with a value", n.Value)

@@ -137,3 +137,22 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	var list []any
+	for i := range 12 {
+		list = append(list, map[string]any{"secretName": fmt.Sprintf("s%d", i)})
+	}
+	refs, err := Find(map[string]any{"list": list, "a9b": map[string]any{"secretName": "x"}, "a10": map[string]any{"secretName": "y"}}, "", free)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range refs {
+		names = append(names, r.Name)
+	}
+	if got := strings.Join(names, " "); got != "x y s0 s1 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11" {
+		t.Errorf("got %s", got)
+	}
+}
