@@ -100,7 +100,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(admission.GuardConfig{
 			Engine: h.decider, Objects: h.book.objects, Hold: holder, Saw: h.saw,
-			Namespaces: h.reads.Namespaces, Confirm: h.reads.Confirm,
+			Namespaces: h.reads.Namespaces, Confirm: h.reads.Confirm, Permitted: h.reads.Permitted,
 		})},
 		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
 			IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: requests, Gone: h.book.objects.Gone, Net: h.net,

@@ -18,6 +18,7 @@ import (
 type reads struct {
 	kube.Namespaces
 	kube.Pods
+	kube.Permissions
 	*kube.APIServices
 	*kube.Grants
 }
@@ -30,6 +31,7 @@ func newReads(ctx context.Context, mgr manager.Manager, decider *engine.Engine, 
 	return &reads{
 		Namespaces:  kube.Namespaces{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()},
 		Pods:        kube.Pods{Live: mgr.GetAPIReader()},
+		Permissions: kube.Permissions{Client: mgr.GetClient()},
 		APIServices: services,
 		Grants: kube.NewGrants(kube.GrantsConfig{
 			Cache: mgr.GetCache(), Live: mgr.GetAPIReader(), Load: decider.LoadGrants, Log: log,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/webhook/authorizer"
 )
 
@@ -143,8 +144,9 @@ func (nothing) Pod(context.Context, string, string) (map[string]any, error) {
 	return map[string]any{}, nil
 }
 
-func (nothing) Aggregated(string, string) bool           { return false }
-func (nothing) Requester(context.Context, string) string { return "" }
+func (nothing) Permitted(context.Context, *decision.Request) (bool, error) { return true, nil }
+func (nothing) Aggregated(string, string) bool                             { return false }
+func (nothing) Requester(context.Context, string) string                   { return "" }
 func (nothing) Confirm(context.Context, *v1alpha1.AccessRequest, []string) (bool, error) {
 	return true, nil
 }

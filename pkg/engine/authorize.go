@@ -195,5 +195,5 @@ func howToAsk(r *decision.Request) string {
 
 // unjudged is the part of a policy.Input that is the same for all that one request asks.
 func (in *Input) unjudged(agents []*v1alpha1.Agent) *policy.Input {
-	return &policy.Input{Request: in.Request, Agents: agents, Namespace: in.Namespace, Unseen: in.unseen}
+	return &policy.Input{Request: in.Request, Agents: agents, Namespace: in.Namespace, Target: in.Target, Unseen: in.unseen}
 }

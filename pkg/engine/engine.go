@@ -86,6 +86,9 @@ type Input struct {
 	// Target returns the object that a read of a subresource, such as a log, is of; nil where
 	// there is none.
 	Target func() (map[string]any, error)
+	// Permitted says whether RBAC lets the user make another request, such as to read a Secret
+	// that the object refers to. Nil: RBAC is not asked, and what policies allow is allowed.
+	Permitted func(ctx context.Context, r *decision.Request) (bool, error)
 	// Confirm says whether an approval of what was asked for ahead still stands in storage,
 	// and none of the Agents is suspended there. Nil confirms none.
 	Confirm func(ctx context.Context, grant *v1alpha1.AccessRequest, agents []string) (bool, error)
@@ -189,9 +192,10 @@ func take(ctx context.Context, places chan<- struct{}, until time.Time) bool {
 
 // judge asks the protection of Holdfast itself first, which no policy can lift, and then
 // the policies.
-func (e *Engine) judge(_ context.Context, s *State, in Input, agents []*v1alpha1.Agent) policy.Verdict {
+func (e *Engine) judge(ctx context.Context, s *State, in Input, agents []*v1alpha1.Agent) policy.Verdict {
 	input := in.unjudged(agents)
 	input.Deadline = time.Now().Add(e.budget)
+	input.MayRead = e.mayRead(ctx, s, in, agents)
 	if v := e.protection.Evaluate(input); v.Action != decision.Allow {
 		v.Reason = decision.ReasonSelfProtection
 		return v

@@ -65,11 +65,15 @@ func explain(f policy.Finding) string {
 		return fmt.Sprintf("no rule of policy %s allows it", f.Policy)
 	case f.Rule == "":
 		return fmt.Sprintf("policy %s: %s", f.Policy, f.Message)
-	case f.Message == "":
-		return fmt.Sprintf("rule %s", f)
-	default:
-		return fmt.Sprintf("rule %s: %s", f, f.Message)
 	}
+	why := fmt.Sprintf("rule %s", f)
+	if f.Message != "" {
+		why += ": " + f.Message
+	}
+	if len(f.Unreadable) > 0 {
+		why += fmt.Sprintf(" It may not read %s.", strings.Join(f.Unreadable, ", "))
+	}
+	return why
 }
 
 // warning is shown beside the answer of a request that passes.

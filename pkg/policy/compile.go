@@ -156,7 +156,7 @@ func compileRule(at *field.Path, policy string, r *v1alpha1.Rule) (*rule, field.
 	}
 	compiled.when = program
 	errs = append(errs, checkObjects(at.Child("when"), r, program)...)
-	if (program.Object || program.OldObject) && len(r.Match.Versions) == 0 {
+	if (program.Object || program.OldObject || program.Target) && len(r.Match.Versions) == 0 {
 		errs = append(errs, field.Required(versions,
 			"`when` looks into the object, whose fields depend on the version: name the versions it knows; others are denied"))
 	}
@@ -187,10 +187,15 @@ func checkObjects(at *field.Path, r *v1alpha1.Rule, p *expression.Program) field
 		return field.ErrorList{field.Invalid(at, r.When, "a read has neither object nor oldObject; look at request")}
 	case p.OldObject && only("create"):
 		return field.ErrorList{field.Invalid(at, r.When, "oldObject is nil in a create; look at object")}
+	case p.Target && len(r.Match.Resources) > 0 && !slices.ContainsFunc(r.Match.Resources, subresource):
+		return field.ErrorList{field.Invalid(at, r.When, "target is nil but for subresources: name those in resources, as pods/log")}
 	default:
 		return nil
 	}
 }
+
+// subresource says whether a pattern can match a resource's subresource.
+func subresource(p v1alpha1.Pattern) bool { return strings.ContainsAny(string(p), "/*") }
 
 // verbs are those of requests, as Kubernetes names them.
 var verbs = []string{

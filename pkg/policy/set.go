@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/policy/expression"
+	"github.com/holdfast-dev/holdfast/pkg/policy/reference"
 )
 
 // Set is a fixed set of policies, indexed so that a request meets only the rules that its
@@ -115,6 +116,13 @@ type Input struct {
 	// Unseen: the hook that asks sees no objects. Rules that look into them are then not about
 	// reads, and deny everything else that they match: nobody will see it later.
 	Unseen bool
+	// Target returns the object that a request for a subresource is about, such as the pod of
+	// pods/log, or nil where there is none. It is called as Namespace is.
+	Target func() (map[string]any, error)
+	// MayRead says whether the agent may read what a reference names. It is asked once for
+	// each kind, namespace and name, and only if a rule asks. Nil, and an error of it: unknown,
+	// and such a rule fails.
+	MayRead func(reference.Reference) (bool, error)
 	// Deadline ends all evaluations.
 	Deadline time.Time
 }
@@ -130,7 +138,13 @@ type Finding struct {
 	Message string
 	// Terms are what a finding whose action is Hold asks for.
 	Terms *Terms
+	// Unreadable are some of what the request refers to and the agent may not read, as
+	// "Secret prod/db", of a rule that asked.
+	Unreadable []string
 }
+
+// maxUnreadable is how many references a finding names.
+const maxUnreadable = 5
 
 // String is policy/rule, or the policy's name alone.
 func (f Finding) String() string {
@@ -156,7 +170,7 @@ type Verdict struct {
 // expression that fails, or a version that a rule does not know, is a denial by that rule.
 func (s *Set) Evaluate(in *Input) Verdict {
 	e := &evaluation{in: in, variables: expression.Variables{
-		Request: expression.RequestVariable(in.Request),
+		Request: expression.RequestVariable(in.Request), Reads: expression.NewReads(in.MayRead),
 	}}
 	if in.Request.Object != nil {
 		e.variables.Object = in.Request.Object
@@ -194,9 +208,9 @@ type evaluation struct {
 	// observing: it is the turn of Warn and Audit policies; deadline ends the turn.
 	observing bool
 	deadline  time.Time
-	// namespaced: Input.Namespace has been asked.
-	namespaced   bool
-	namespaceErr error
+	// namespaced: Input.Namespace has been asked; targeted: Input.Target.
+	namespaced, targeted    bool
+	namespaceErr, targetErr error
 }
 
 func (e *evaluation) judge(s *Set, sel *selection, agent *v1alpha1.Agent) {
@@ -262,34 +276,59 @@ func (e *evaluation) apply(r *rule) bool {
 		e.add(f)
 		return true
 	case applies:
+		f.Unreadable = unreadable(e.variables.Reads.Refused())
 		e.add(f)
 	}
 	return applies
 }
 
-var errNamespaceUnknown = errors.New("the request's namespace could not be looked up")
+// unreadable names references, each once.
+func unreadable(refs []reference.Reference) []string {
+	var names []string
+	for _, r := range refs {
+		if name := r.String(); len(names) < maxUnreadable && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+var (
+	errNamespaceUnknown = errors.New("the request's namespace could not be looked up")
+	errTargetUnknown    = errors.New("the object of the request could not be looked up")
+)
 
 func (e *evaluation) run(p *expression.Program) (bool, error) {
 	if p.Namespace && !e.namespaced {
 		e.namespaced = true
-		e.namespaceErr = e.lookUpNamespace()
+		e.namespaceErr = lookUp(e.in.Namespace, &e.variables.Namespace)
 	}
 	if p.Namespace && e.namespaceErr != nil {
 		return false, errNamespaceUnknown
 	}
+	if p.Target && !e.targeted {
+		e.targeted = true
+		e.targetErr = lookUp(e.in.Target, &e.variables.Target)
+	}
+	if p.Target && e.targetErr != nil {
+		return false, errTargetUnknown
+	}
 	return p.Run(&e.variables, e.deadline)
 }
 
-func (e *evaluation) lookUpNamespace() error {
-	if e.in.Namespace == nil {
-		return errNamespaceUnknown
+var errNobodyKnows = errors.New("there is nobody to ask")
+
+// lookUp sets a variable to an object that has to be asked for; nil where there is none.
+func lookUp(ask func() (map[string]any, error), variable *any) error {
+	if ask == nil {
+		return errNobodyKnows
 	}
-	object, err := e.in.Namespace()
+	object, err := ask()
 	if err != nil {
 		return err
 	}
 	if object != nil {
-		e.variables.Namespace = object
+		*variable = object
 	}
 	return nil
 }

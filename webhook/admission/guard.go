@@ -53,6 +53,9 @@ type GuardConfig struct {
 	// Confirm says whether an approval of what was asked for ahead still stands, in storage.
 	// Nil: none counts.
 	Confirm func(ctx context.Context, grant *v1alpha1.AccessRequest, agents []string) (bool, error)
+	// Permitted says whether RBAC lets the user make another request, to read a Secret that
+	// the object refers to. Nil: RBAC is not asked.
+	Permitted func(ctx context.Context, r *decision.Request) (bool, error)
 	// Hold holds. Without it, what a policy holds is refused.
 	Hold Hold
 	// Saw is told of each Agent that has made a request; it must not block. Nil tells nobody.
@@ -95,7 +98,7 @@ func (g *guardJudge) judge(ctx context.Context, r *Review) decision.Decision {
 }
 
 func (g *guardJudge) decide(ctx context.Context, r *decision.Request) (decision.Decision, *engine.Held) {
-	in := engine.Input{Request: r, Namespace: func() (map[string]any, error) { return nil, nil }, Confirm: g.Confirm} //nolint:nilnil // cluster-scoped: none
+	in := engine.Input{Request: r, Namespace: func() (map[string]any, error) { return nil, nil }, Confirm: g.Confirm, Permitted: g.Permitted} //nolint:nilnil // cluster-scoped: none
 	if name := r.Namespace; name != "" && g.Namespaces != nil {
 		in.Namespace = func() (map[string]any, error) { return g.Namespaces.Namespace(ctx, name) }
 	}

@@ -27,6 +27,10 @@ func (cluster) Namespace(context.Context, string) (map[string]any, error)   { re
 func (cluster) Pod(context.Context, string, string) (map[string]any, error) { return nil, nil }
 func (cluster) Aggregated(group, _ string) bool                             { return group == "widgets.example.com" }
 func (cluster) Requester(context.Context, string) string                    { return "" }
+func (cluster) Permitted(context.Context, *decision.Request) (bool, error) {
+	return true, nil
+}
+
 func (cluster) Confirm(context.Context, *v1alpha1.AccessRequest, []string) (bool, error) {
 	return false, nil
 }

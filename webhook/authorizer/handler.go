@@ -37,6 +37,8 @@ type Cluster interface {
 	Aggregated(group, version string) bool
 	// Requester is who asked for the AccessRequest of that name; empty where there is none.
 	Requester(ctx context.Context, name string) string
+	// Permitted says whether RBAC lets the user make another request.
+	Permitted(ctx context.Context, r *decision.Request) (bool, error)
 	// Confirm says whether an approval of what was asked for ahead still stands in storage,
 	// and none of the Agents that ask is suspended there.
 	Confirm(ctx context.Context, grant *v1alpha1.AccessRequest, agents []string) (bool, error)
@@ -122,6 +124,7 @@ func (h *Handler) judge(ctx context.Context, r *decision.Request) decision.Decis
 		Aggregated: r.NonResourceURL == "" && h.Cluster.Aggregated(r.Group, r.Version),
 		Requester:  func(name string) string { return h.Cluster.Requester(ctx, name) },
 		Confirm:    h.Cluster.Confirm,
+		Permitted:  h.Cluster.Permitted,
 	}
 	if name := r.Namespace; name != "" {
 		in.Namespace = func() (map[string]any, error) { return h.Cluster.Namespace(ctx, name) }

@@ -104,17 +104,22 @@ type Agent struct {
 	Labels map[string]string `expr:"labels"`
 }
 
-// Variables are what an expression can look at. Object, OldObject and Namespace are nil or
-// decoded JSON (map[string]any, []any, string, int64, float64, bool).
+// Variables are what an expression can look at. Object, OldObject, Namespace and Target
+// are nil or decoded JSON (map[string]any, []any, string, int64, float64, bool).
 type Variables struct {
 	Request   Request `expr:"request"`
 	Object    any     `expr:"object"`
 	OldObject any     `expr:"oldObject"`
 	Agent     Agent   `expr:"agent"`
 	Namespace any     `expr:"namespace"`
+	// Target is the object that a request for a subresource is about, such as the pod of
+	// pods/log.
+	Target any `expr:"target"`
 
-	// Meter is out of reach for expressions: names that start with __ are refused.
+	// These are out of reach for expressions: names that start with __ are refused.
 	Meter *meter `expr:"__meter"`
+	// Reads answers mayRead; nil knows nothing.
+	Reads *Reads `expr:"__reads"`
 }
 
 // RequestVariable makes the variable request of a request.
@@ -146,7 +151,7 @@ func requirements(selector []decision.Requirement) []Requirement {
 type Program struct {
 	program *vm.Program
 	// The variables that the expression looks at.
-	Object, OldObject, Namespace, Agent bool
+	Object, OldObject, Namespace, Agent, Target bool
 }
 
 // Compile vets and compiles an expression. Its error is a *CompileError.
@@ -164,10 +169,12 @@ func Compile(source string) (*Program, error) {
 		return nil, v.err
 	}
 	// Once as it is written, for the errors of names and types that patching would hide.
-	if _, err := expr.Compile(source, expr.Env(&Variables{}), expr.AsAny(), podSpecsOption()); err != nil {
+	options := append(ownOptions(), expr.Env(&Variables{}), expr.AsAny())
+	if _, err := expr.Compile(source, options...); err != nil {
 		return nil, compileError(err)
 	}
-	options := append(meterFunctions(), podSpecsOption(), expr.Env(&Variables{}), expr.AsAny(), expr.Patch(&patch{}))
+	options = append(options, expr.Patch(&patch{}))
+	options = append(append(options, meterFunctions()...), ownMetered()...)
 	program, err := expr.Compile(source, options...)
 	if err != nil {
 		return nil, compileError(err)
@@ -176,7 +183,7 @@ func Compile(source string) (*Program, error) {
 	if out := program.Node(); !dynamic(out) && out.Type().Kind() != reflect.Bool {
 		return nil, &CompileError{Reason: fmt.Sprintf("the expression gives a %s; want true or false", out.Type())}
 	}
-	return &Program{program: program, Object: v.object, OldObject: v.oldObject, Namespace: v.namespace, Agent: v.agent}, nil
+	return &Program{program: program, Object: v.object, OldObject: v.oldObject, Namespace: v.namespace, Agent: v.agent, Target: v.target}, nil
 }
 
 // machines reuses virtual machines, whose stacks are the larger part of an evaluation's
@@ -186,8 +193,11 @@ var machines = sync.Pool{New: func() any { return new(vm.VM) }}
 // Run evaluates the expression until the deadline at the latest, and for MaxTime if there
 // is enough to do; it uses the variables for itself meanwhile. Its error is ErrDeadline or ErrEvaluation, and the result beside an error is false.
 func (p *Program) Run(v *Variables, deadline time.Time) (matched bool, err error) {
-	m := &meter{own: time.Now().Add(MaxTime), deadline: deadline}
+	m := &meter{own: time.Now().Add(MaxTime), deadline: deadline, namespace: v.Request.Namespace, reads: v.Reads}
 	v.Meter = m
+	if v.Reads != nil {
+		v.Reads.refused = nil
+	}
 	machine, ok := machines.Get().(*vm.VM)
 	if !ok {
 		return false, ErrEvaluation

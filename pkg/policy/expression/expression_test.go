@@ -122,7 +122,7 @@ func TestCompileRefuses(t *testing.T) {
 		{`request.name matches "("`, "line 1, column 14: matches: error parsing regexp: missing closing ): `(`"},
 		{`max(object.a) == 1`, `line 1, column 1: function max is not allowed in policies`},
 		{`request.name matches "(a{0,500}){0,2}(b{0,500}){0,2}"`, "line 1, column 14: matches: the regular expression has 4014 steps; want at most 1000: repeat less"},
-		{`$env.request.name == ""`, `line 1, column 1: $env is not for expressions; use request, object, oldObject, agent or namespace`},
+		{`$env.request.name == ""`, `line 1, column 1: $env is not for expressions; use request, object, oldObject, agent, namespace or target`},
 		{`__meter == nil`, `line 1, column 1: names that start with __ are not for expressions`},
 		{`"` + strings.Repeat("a", MaxSource) + `" == ""`, `the expression has 8200 bytes; want at most 8192`},
 	} {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+
+	"github.com/holdfast-dev/holdfast/pkg/policy/reference"
 )
 
 // meter watches over one evaluation.
@@ -18,6 +20,13 @@ type meter struct {
 	// look is the amount of work at which the clock is looked at next.
 	look    int
 	expired bool
+
+	// What functions need of the variables: the namespace of the request, and whom to ask
+	// what the agent may read.
+	namespace string
+	reads     *Reads
+	// refused are what this evaluation has noted in reads.
+	refused map[reference.Reference]bool
 }
 
 // interval is how much work may pass between two looks at the clock: some microseconds.
@@ -37,6 +46,9 @@ func (m *meter) tick(v any) error {
 	}
 	return nil
 }
+
+// step is tick for a search that takes its steps over small values.
+func (m *meter) step() error { return m.tick(nil) }
 
 // size is how much work a step over a value may be, in steps over small ones.
 func size(v any) int {
@@ -65,7 +77,6 @@ const (
 	addFunction      = "__add"
 	subFunction      = "__sub"
 	mulFunction      = "__mul"
-	podsFunction     = "__podSpecs"
 	meterVariable    = "__meter"
 )
 
@@ -91,8 +102,6 @@ func meterFunctions() []expr.Option {
 			new(func(*meter, any, any) bool)),
 		expr.Function(inFunction, func(args ...any) (any, error) { return in(args) },
 			new(func(*meter, any, any) bool)),
-		expr.Function(podsFunction, func(args ...any) (any, error) { return podSpecs(args) },
-			new(func(*meter, any) any)),
 	}
 }
 
@@ -203,8 +212,8 @@ func (patch) Visit(node *ast.Node) {
 	case *ast.BuiltinNode:
 		patchBuiltin(n)
 	case *ast.CallNode:
-		if ownFunction(n) {
-			replace(node, podsFunction, n.Arguments[0])
+		if f := ownCall(n); f != nil {
+			replace(node, f.hidden(), n.Arguments...)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/pkg/policy/structure"
 )
 
 func decoded(t testing.TB, text string) map[string]any {
@@ -41,17 +43,19 @@ func TestPodSpecs(t *testing.T) {
 		{"names of containers", `{"spec":{"containers":["a","b"]}}`, ""},
 		{"a schema", `{"properties":{"containers":{"type":"array","items":{"type":"object"}}},"required":["containers"]}`, ""},
 		{"no containers", `{"spec":{"containers":[]}}`, ""},
+		{"a workflow", `{"spec":{"templates":[{"id":"a","container":{"image":"i"}},{"id":"b","script":{"image":"i"}},{"id":"c","dag":{"tasks":[]}}]}}`, "a b"},
+		{"a pipeline's task", `{"spec":{"id":"a","steps":[{"name":"s"},{"image":"i"}]}}`, "a"},
+		{"steps without images", `{"spec":{"steps":[{"name":"s"}],"container":{"name":"c"},"script":"s"}}`, ""},
 		{"a config map", `{"data":{"containers":"[{}]"}}`, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			list, err := podSpecs([]any{&meter{deadline: time.Now().Add(time.Minute)}, decoded(t, test.object)})
-			specs, ok := list.([]any)
-			if err != nil || !ok {
-				t.Fatalf("got %v, %v", list, err)
+			list, err := podSpecs(&meter{deadline: time.Now().Add(time.Minute)}, decoded(t, test.object))
+			if err != nil {
+				t.Fatal(err)
 			}
 			var ids []string
-			for _, s := range specs {
+			for _, s := range list {
 				ids = append(ids, fmt.Sprint(s.(map[string]any)["id"]))
 			}
 			if got := strings.Join(ids, " "); got != test.want {
@@ -124,10 +128,10 @@ func TestPodSpecsBounds(t *testing.T) {
 		object any
 		err    error
 	}{
-		{"deep enough", nested(maxDepth - 2), nil},
-		{"too deep", nested(maxDepth + 1), ErrEvaluation},
-		{"enough", many(maxPodSpecs), nil},
-		{"too many", many(maxPodSpecs + 1), ErrEvaluation},
+		{"deep enough", nested(structure.MaxDepth - 2), nil},
+		{"too deep", nested(structure.MaxDepth + 1), ErrEvaluation},
+		{"enough", many(structure.MaxPodSpecs), nil},
+		{"too many", many(structure.MaxPodSpecs + 1), ErrEvaluation},
 		{"too large", large, ErrDeadline},
 	} {
 		start := time.Now()

@@ -26,10 +26,10 @@ var functions = []string{
 
 // vetting is what one walk over an expression's tree finds.
 type vetting struct {
-	object, oldObject, namespace, agent bool
-	depth                               int
-	err                                 *CompileError
-	at                                  int
+	object, oldObject, namespace, agent, target bool
+	depth                                       int
+	err                                         *CompileError
+	at                                          int
 }
 
 // vet walks over the tree of an expression and notes what it uses and the first thing that
@@ -90,10 +90,13 @@ func (v *vetting) identifier(n *ast.IdentifierNode) {
 		v.namespace = true
 	case "agent":
 		v.agent = true
-	case podSpecsFunction:
-		v.refuse(n, "%s is a function; call it with a value", n.Value)
+	case "target":
+		v.target = true
 	case "$env":
-		v.refuse(n, "$env is not for expressions; use request, object, oldObject, agent or namespace")
+		v.refuse(n, "$env is not for expressions; use request, object, oldObject, agent, namespace or target")
+	}
+	if ownNamed(n.Value) != nil {
+		v.refuse(n, "%s is a function; call it with a value", n.Value)
 	}
 	if strings.HasPrefix(n.Value, "__") {
 		v.refuse(n, "names that start with __ are not for expressions")
@@ -117,7 +120,11 @@ func (v *vetting) binary(n *ast.BinaryNode) {
 }
 
 func (v *vetting) call(n *ast.CallNode) {
-	if ownFunction(n) {
+	if f := ownCall(n); f != nil {
+		last, ok := n.Arguments[len(n.Arguments)-1].(*ast.StringNode)
+		if f.written != nil && (!ok || !slices.Contains(f.written, last.Value)) {
+			v.refuse(n, "%s wants %s, written out, in the end", f.name, quoted(f.written))
+		}
 		return
 	}
 	if name, ok := n.Callee.(*ast.IdentifierNode); ok {
@@ -147,7 +154,7 @@ func children(node ast.Node) []ast.Node {
 	case *ast.SliceNode:
 		return present(n.Node, n.From, n.To)
 	case *ast.CallNode:
-		if ownFunction(n) {
+		if ownCall(n) != nil {
 			return n.Arguments
 		}
 		return append([]ast.Node{n.Callee}, n.Arguments...)
@@ -170,6 +177,11 @@ func children(node ast.Node) []ast.Node {
 	default:
 		return nil
 	}
+}
+
+// quoted is a list of texts, as "a" or "b".
+func quoted(texts []string) string {
+	return `"` + strings.Join(texts, `" or "`) + `"`
 }
 
 func present(nodes ...ast.Node) []ast.Node {
