@@ -251,7 +251,11 @@ func noAgents(t *testing.T, c *cluster) {
 		return nil
 	})
 	c.must(t, agent, "auth", "whoami")
-	c.must(t, agent, "auth", "can-i", "create", "pods")
+	if r := c.kubectl(t, agent, "auth", "can-i", "create", "pods"); r.code == 0 || !strings.Contains(r.out, "no - ") {
+		t.Errorf("can-i of the undeclared agent: %s%s, want no, and why", r.out, r.err)
+	}
+	c.must(t, agent, "version")
+	c.must(t, agent, "api-resources")
 	c.must(t, human, "create", "configmap", "a-person")
 	c.must(t, human, "delete", "configmap", "a-person")
 }
@@ -291,9 +295,11 @@ func webhookDown(t *testing.T, c *cluster) {
 	if err := c.run.Kill(local.Webhook); err != nil {
 		t.Fatal(err)
 	}
-	c.refused(t, "failed calling webhook", agent, "create", "configmap", "while-down")
-	c.refused(t, "Agents may not write Holdfast's own kinds", agent, "delete", "agent", "bot")
-	c.must(t, agent, "get", "configmaps")
+	for _, command := range [][]string{
+		{"create", "configmap", "while-down"}, {"delete", "agent", "bot"}, {"get", "configmaps"}, {"get", "--raw", "/api"},
+	} {
+		c.refused(t, "/authorize", agent, command...)
+	}
 	c.must(t, human, "create", "configmap", "while-down")
 	c.must(t, human, "delete", "configmap", "while-down")
 	c.must(t, human, "set", "image", "deployment/rolls", "*=registry.example.com/x:2")

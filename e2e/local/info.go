@@ -17,6 +17,8 @@ type Info struct {
 	AuditLog string
 	// Kubectl is a program.
 	Kubectl string
+	// ReplicaURL is where the second webhook listens once StartReplica has returned.
+	ReplicaURL string
 	// APIServerURL, WebhookURL and CollectorURL are https addresses without a path.
 	APIServerURL, WebhookURL, CollectorURL string
 	// WebhookHealthURL and CollectorHealthURL are http addresses without a path.
@@ -43,6 +45,7 @@ func newInfo(d layout, p ports, c Config) Info {
 	}
 	if c.Guard {
 		info.WebhookURL = "https://" + loopback(p.webhook)
+		info.ReplicaURL = "https://" + loopback(p.replica)
 		info.WebhookHealthURL = "http://" + loopback(p.webhookHealth)
 		info.HoldfastCA, info.CallerCert, info.CallerKey = d.data("holdfast/ca.crt"), d.data("holdfast/caller.crt"), d.data("holdfast/caller.key")
 	}

@@ -41,7 +41,7 @@ func kubeconfigNames() []string {
 
 // partNames are all parts, in the order in which status shows them.
 func partNames() []string {
-	return []string{Etcd, Postgres, NATS, Collector, APIServer, ControllerManager, Webhook}
+	return []string{Etcd, Postgres, NATS, Collector, APIServer, ControllerManager, Webhook, Replica}
 }
 
 // programNames are all files in bin.

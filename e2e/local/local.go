@@ -23,6 +23,8 @@ const (
 	APIServer         = "kube-apiserver"
 	ControllerManager = "kube-controller-manager"
 	Webhook           = "holdfast-webhook"
+	// Replica is a second webhook, if StartReplica was called.
+	Replica = "holdfast-webhook-2"
 )
 
 // Names that Up uses in the cluster.

@@ -94,6 +94,7 @@ type ports struct {
 	postgres, nats                                     int
 	webhook, webhookHealth                             int
 	collector, collectorHealth                         int
+	replica, replicaHealth                             int
 }
 
 // ports are the block's, each with its use.
@@ -101,7 +102,7 @@ func (b *block) ports() ports {
 	var p ports
 	for i, port := range []*int{
 		&p.etcdClient, &p.etcdPeer, &p.apiServer, &p.controllerManager, &p.postgres, &p.nats,
-		&p.webhook, &p.webhookHealth, &p.collector, &p.collectorHealth,
+		&p.webhook, &p.webhookHealth, &p.collector, &p.collectorHealth, &p.replica, &p.replicaHealth,
 	} {
 		*port = b.first + i
 	}

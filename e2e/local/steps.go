@@ -234,27 +234,38 @@ func (l *Local) startWebhook(ctx context.Context) error {
 	if !l.config.Guard {
 		return nil
 	}
-	kubeconfig := l.dir.data("holdfast/webhook.kubeconfig")
 	config, err := l.plane.ClientKubeconfig(webhookUser, "system:serviceaccounts", "system:serviceaccounts:"+SystemNamespace)
 	if err == nil {
-		err = controlplane.WriteKubeconfig(kubeconfig, config)
+		err = controlplane.WriteKubeconfig(l.webhookKubeconfig(), config)
 	}
 	if err != nil {
 		return fmt.Errorf("local: %w", err)
 	}
-	return l.add(ctx, &part{
-		name: Webhook, address: loopback(l.ports.webhook),
+	return l.add(ctx, l.webhookPart(Webhook, l.ports.webhook, l.ports.webhookHealth))
+}
+
+// StartReplica starts a second webhook, which decides as the first one does. The API server
+// does not call it.
+func (l *Local) StartReplica(ctx context.Context) error {
+	return l.add(ctx, l.webhookPart(Replica, l.ports.replica, l.ports.replicaHealth))
+}
+
+func (l *Local) webhookPart(name string, port, healthPort int) *part {
+	return &part{
+		name: name, address: loopback(port),
 		spec: process.Spec{
 			Path: l.dir.bin(Webhook),
-			Args: slices.Concat(l.serverFlags(l.ports.webhook, l.ports.webhookHealth),
+			Args: slices.Concat(l.serverFlags(port, healthPort),
 				[]string{
-					"--kubeconfig", kubeconfig, "--net-file", filepath.Join(l.registration().Dir, registration.NetFile),
+					"--kubeconfig", l.webhookKubeconfig(), "--net-file", filepath.Join(l.registration().Dir, registration.NetFile),
 					"--fingerprint-key-file", l.dir.data("holdfast/fingerprint.key"), "--trust-traces",
 				},
 				l.config.WebhookArgs),
 			Env: l.config.WebhookEnv,
-			Log: l.dir.partLog(Webhook),
+			Log: l.dir.partLog(name),
 		},
-		ready: httpReady(l.info.WebhookHealthURL + "/readyz"),
-	})
+		ready: httpReady("http://" + loopback(healthPort) + "/readyz"),
+	}
 }
+
+func (l *Local) webhookKubeconfig() string { return l.dir.data("holdfast/webhook.kubeconfig") }

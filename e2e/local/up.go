@@ -214,7 +214,7 @@ func (l *Local) add(ctx context.Context, p *part) error {
 // stopOrder are stages: what sends to others ends before them, so that nothing is lost. The
 // API server sends its last audit events when it stops.
 func stopOrder() [][]string {
-	return [][]string{{Webhook, ControllerManager}, {APIServer}, {Collector}, {NATS, Postgres, Etcd}}
+	return [][]string{{Webhook, Replica, ControllerManager}, {APIServer}, {Collector}, {NATS, Postgres, Etcd}}
 }
 
 // Down stops everything, in order, and removes what is outside of Dir. When ctx ends, the
