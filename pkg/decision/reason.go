@@ -50,6 +50,8 @@ const (
 	ReasonNotHoldable Reason = "NotHoldable"
 	// ReasonTooManyPending: the agent has as many requests waiting as it may.
 	ReasonTooManyPending Reason = "TooManyPending"
+	// ReasonAsked: an agent asks for something ahead, which people will decide.
+	ReasonAsked Reason = "Asked"
 	// ReasonNotAgent: the identity is no agent; Holdfast has no say.
 	ReasonNotAgent Reason = "NotAgent"
 )
