@@ -99,7 +99,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 			Engine: h.decider, Objects: h.book.objects, Hold: holder, Saw: h.saw,
 			Namespaces: kube.Namespaces{Cached: h.mgr.GetClient(), Live: h.mgr.GetAPIReader()},
 		})},
-		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(own)},
+		registration.OwnPath:   {Webhook: decision.OwnWebhook, Judge: admission.Own(own)},
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(own)},
 	} {
 		hook.Metrics, hook.Log, hook.Traces = counters, h.log, h.traces
