@@ -269,7 +269,7 @@ func ledgerIsGuarded(t *testing.T, c *cluster) {
 		{"agent rewrites the labels", merge(agent, `{"metadata":{"labels":{"holdfast.dev/key":"x"}}}`), "the requester may write spec.reason and spec.withdrawn"},
 		{"somebody else gives the reason", merge(human, `{"spec":{"reason":"x"}}`), "only the requester writes"},
 		{"agent deletes it", c.kubectl(t, agent, "delete", "accessrequest", request), "may not"},
-		{"somebody opens one", c.kubectlWith(t, "apiVersion: holdfast.dev/v1alpha1\nkind: AccessRequest\nmetadata: {name: mine}\nspec: {origin: Asked, agent: bot, requester: me, access: {verbs: [get], apiGroups: [''], resources: [pods]}, rules: [{policy: p, rule: r, required: 1, approvers: {users: [me]}}]}\n", human, "create", "-f", "-"), "opened by Holdfast"},
+		{"somebody opens one", c.kubectlWith(t, "apiVersion: holdfast.dev/v1alpha1\nkind: AccessRequest\nmetadata: {name: mine}\nspec: {origin: Asked, agent: bot, requester: me, access: {verbs: [get], apiGroups: [''], resources: [pods]}, rules: [{policy: p, rule: r, required: 1, approvers: {users: [me]}}]}\n", human, "create", "-f", "-"), "is no agent, and only agents ask ahead"},
 	} {
 		if test.r.code == 0 || !strings.Contains(test.r.err, test.want) {
 			t.Errorf("%s: exit %d %s, want %q", test.name, test.r.code, test.r.err, test.want)

@@ -96,16 +96,17 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 	if err != nil {
 		return err
 	}
-	requests := lookUp(h.mgr.GetAPIReader())
+	own := admission.OwnConfig{
+		IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: lookUp(h.mgr.GetAPIReader()), Gone: h.book.objects.Gone,
+		Asks: h.decider, Room: h.book.ledger.Reserve, Net: h.net,
+	}
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(admission.GuardConfig{
 			Engine: h.decider, Objects: h.book.objects, Hold: holder, Saw: h.saw,
 			Namespaces: h.reads.Namespaces, Confirm: h.reads.Confirm, Permitted: h.reads.Permitted,
 		})},
-		registration.OwnPath: {Webhook: decision.OwnWebhook, Judge: admission.Own(admission.OwnConfig{
-			IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: requests, Gone: h.book.objects.Gone, Net: h.net,
-		})},
-		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests, h.decider.IsAgent)},
+		registration.OwnPath:   {Webhook: decision.OwnWebhook, Judge: admission.Own(own)},
+		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(own)},
 	} {
 		hook.Metrics, hook.Log, hook.Traces = counters, h.log, h.traces
 		server.Register(path, admission.NotBy(h.config.collectorName, admission.NewHandler(hook)))

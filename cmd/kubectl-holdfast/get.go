@@ -55,7 +55,8 @@ func getCommand(a *app) *cobra.Command {
 newest on top.
 
 APPROVALS has, for each rule that holds the request, how many approvals of how many it has.
-LEFT is how long people have to decide, or, once it is approved, the agent to use it.
+FOR is how long an approval is for: once, or, for what the agent asked ahead, a time. LEFT is how
+long people have to decide, or, once it is approved, the agent to use it.
 
 With plain kubectl:
   kubectl get accessrequests

@@ -26,9 +26,10 @@ func approveCommand(a *app) *cobra.Command {
 	var comment string
 	cmd := &cobra.Command{
 		Use:   "approve NAME [-m COMMENT]",
-		Short: "Approve a request: exactly that change, once",
+		Short: "Approve a request: exactly that change, once, or what was asked for a time",
 		Long: `Approve an AccessRequest by making a Review, and say what became of it. An approval lets exactly
-the change that "describe" shows pass, once.
+the change that "describe" shows pass, once. What an agent asked ahead is granted from then on, for
+as long as it asked.
 
 Reviews of agents, of the requester and, unless a rule says so, of the agent's owner do not
 count; nor does a second one of the same person. Exit status 1 where yours does not.
@@ -78,7 +79,7 @@ func revokeCommand(a *app) *cobra.Command {
 		Short: "Take back an approval that has not been used",
 		Long: `Take back an approval by making a Review with verdict Deny of a request that is approved. Whoever may
 approve it may do that, those who did included. Once the agent's request has been let pass it
-is too late. The same change can be asked for again; "suspend" stops the agent altogether.
+is too late. What was granted for a time ends at once. The same change can be asked for again; "suspend" stops the agent altogether.
 
 With plain kubectl:
   kubectl create -f - <<EOF
@@ -219,6 +220,9 @@ func outcome(r *v1alpha1.AccessRequest, v *v1alpha1.Review, now time.Time) (text
 			return "", false, nil
 		}
 		if v.Spec.Verdict == v1alpha1.Approve {
+			if show.Asked(r) {
+				return fmt.Sprintf("%s is approved: the agent may do that as often as it likes until its time is over. It is %s", name, standing), true, nil
+			}
 			return fmt.Sprintf("%s is approved: exactly that change may pass, once. It is %s", name, standing), true, nil
 		}
 	case v1alpha1.Denied:
@@ -227,6 +231,9 @@ func outcome(r *v1alpha1.AccessRequest, v *v1alpha1.Review, now time.Time) (text
 		}
 	case v1alpha1.Revoked:
 		if v.Spec.Verdict == v1alpha1.Reject {
+			if show.Asked(r) {
+				return fmt.Sprintf("%s is revoked, and grants nothing any more: %s", name, standing), true, nil
+			}
 			return fmt.Sprintf("%s is revoked, and was not used: %s", name, standing), true, nil
 		}
 	case v1alpha1.Pending, v1alpha1.Expired, v1alpha1.Withdrawn:

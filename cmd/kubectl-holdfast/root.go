@@ -6,7 +6,7 @@ import (
 
 const rootLong = `See what agents wait for, decide on it, and stop an agent.
 
-An agent's request that a policy holds becomes an AccessRequest. People approve or deny it by
+An agent's request that a policy holds becomes an AccessRequest; so does what an agent asks for ahead. People approve or deny it by
 making a Review. Everything here can be done with plain kubectl too, under the same rights;
 the help of each command says how:
 
@@ -40,7 +40,7 @@ func rootCommand(a *app) *cobra.Command {
 	root.AddCommand(
 		getCommand(a), describeCommand(a), watchCommand(a), waitCommand(a),
 		approveCommand(a), denyCommand(a), revokeCommand(a),
-		reasonCommand(a), withdrawCommand(a),
+		requestCommand(a), reasonCommand(a), withdrawCommand(a),
 		agentsCommand(a), suspendCommand(a), resumeCommand(a),
 	)
 	return root

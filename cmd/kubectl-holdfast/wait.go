@@ -68,8 +68,8 @@ func wait(ctx context.Context, a *app, name string, timeout time.Duration) error
 		return err
 	}
 	deadline, end := time.Time{}, ""
-	if r.Status.ExpiresAt != nil {
-		deadline, end = r.Status.ExpiresAt.Add(expiryGrace), "its time is over, and Holdfast has not said so; is it running?"
+	if over := endOf(r); !over.IsZero() {
+		deadline, end = over.Add(expiryGrace), "its time is over, and Holdfast has not said so; is it running?"
 	}
 	if at := a.now().Add(timeout); timeout > 0 && (deadline.IsZero() || at.Before(deadline)) {
 		deadline, end = at, fmt.Sprintf("not decided within %s", timeout)
@@ -81,7 +81,7 @@ func wait(ctx context.Context, a *app, name string, timeout time.Duration) error
 	}
 	last := r
 	err = follow.Requests(ctx, follow.Config{
-		Client: c, Options: follow.One(r.Name), Lost: a.lost,
+		Client: c, Options: follow.One(r), Lost: a.lost,
 		Handler: func(_, next *v1alpha1.AccessRequest) error {
 			if next == nil {
 				return &exit{exitNo, fmt.Errorf("request %s is gone", r.Name)}
@@ -98,6 +98,18 @@ func wait(ctx context.Context, a *app, name string, timeout time.Duration) error
 		return &exit{exitUnknown, fmt.Errorf("request %s: %s. It is %s", r.Name, end, show.Standing(last, a.now()))}
 	}
 	return explain("wait for request "+r.Name, err)
+}
+
+// endOf is when a request that waits is over; zero where that is not known.
+func endOf(r *v1alpha1.AccessRequest) time.Time {
+	switch {
+	case r.Status.ExpiresAt != nil:
+		return r.Status.ExpiresAt.Time
+	case r.Spec.ExpiresAfter != nil:
+		return r.CreationTimestamp.Add(r.Spec.ExpiresAfter.Duration)
+	default:
+		return time.Time{}
+	}
 }
 
 // decided says whether a request is, and prints how; a no is an error.

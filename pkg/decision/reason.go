@@ -56,6 +56,8 @@ const (
 	ReasonOwnRequest Reason = "OwnRequest"
 	// ReasonUnseen: a rule looks into the object, and the object is not to be seen.
 	ReasonUnseen Reason = "Unseen"
+	// ReasonAsked: an agent asks for something ahead, which people will decide.
+	ReasonAsked Reason = "Asked"
 	// ReasonNotAgent: the identity is no agent; Holdfast has no say.
 	ReasonNotAgent Reason = "NotAgent"
 )

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,7 +201,11 @@ func (e *Engine) judge(ctx context.Context, s *State, in Input, agents []*v1alph
 		v.Reason = decision.ReasonSelfProtection
 		return v
 	}
-	return s.Policies.Evaluate(input)
+	v := s.Policies.Evaluate(input)
+	if isAsking(in.Request) && !slices.ContainsFunc(v.Deciding, func(f policy.Finding) bool { return f.Reason != decision.ReasonDefault }) {
+		v.Action, v.Deciding = decision.Allow, nil // nobody could ask for what a default stops
+	}
+	return v
 }
 
 // conclude turns a verdict into a decision.

@@ -62,13 +62,14 @@ func selfProtection() *policy.Set {
 	return policy.NewSet([]*policy.Policy{compiled})
 }
 
-// ownKinds leaves agents one write: to an AccessRequest, of which the own-kinds webhook lets
-// them write the reason and the withdrawal of their own.
+// ownKinds leaves agents two writes, which the own-kinds webhook judges: they ask for
+// something ahead by creating an AccessRequest, and of their own they write the reason and
+// the withdrawal.
 func ownKinds(writes []v1alpha1.Pattern) v1alpha1.Rule {
 	return v1alpha1.Rule{
 		Name: "own-kinds", Action: v1alpha1.Deny, Message: "Agents may not change Agents, policies or anything else of Holdfast.",
 		Match: v1alpha1.Match{Verbs: writes, APIGroups: []v1alpha1.Pattern{v1alpha1.Group}, Resources: []v1alpha1.Pattern{"*"}},
-		When:  `not (request.resource == "accessrequests" and request.subresource == "" and request.verb == "update")`,
+		When:  `not (request.resource == "accessrequests" and request.subresource == "" and request.verb in ["create", "update"])`,
 	}
 }
 

@@ -134,7 +134,7 @@ func (a *Announcer) announce(ctx context.Context, r *v1alpha1.AccessRequest, n n
 // several, or about one whose kind the API server does not have any more.
 func (a *Announcer) concerned(ctx context.Context, r *v1alpha1.AccessRequest) (*corev1.ObjectReference, error) {
 	w := r.Spec.Access
-	if r.Spec.Origin != v1alpha1.Intercepted || len(w.APIGroups) != 1 || len(w.Resources) != 1 || len(w.Names) > 1 || len(w.Namespaces) > 1 {
+	if len(w.APIGroups) != 1 || len(w.Resources) != 1 || len(w.Names) > 1 || len(w.Namespaces) > 1 {
 		return nil, nil //nolint:nilnil // about several
 	}
 	namespace := strings.Join(w.Namespaces, "")
@@ -204,6 +204,11 @@ func (a *Announcer) create(
 // words are the reason and the note of an Event.
 func words(r *v1alpha1.AccessRequest, n notice.Notice) (reason, note string) {
 	what := fmt.Sprintf("%s's request to %s", r.Spec.Agent, wish(r.Spec.Access))
+	if r.Spec.Origin == v1alpha1.Asked {
+		if reason, note = askedWords(r, n, what); reason != "" {
+			return reason, clip(note, maxNote)
+		}
+	}
 	switch n.Occasion {
 	case notice.Pending:
 		reason, note = "HoldfastHeld", fmt.Sprintf("%s waits for approval under %s. To decide: kubectl holdfast describe %s", what, ruleNames(r), r.Name)
@@ -225,6 +230,26 @@ func words(r *v1alpha1.AccessRequest, n notice.Notice) (reason, note string) {
 		reason, note = "HoldfastVoided", fmt.Sprintf("Review %s of %s is void, and does not count any more (AccessRequest %s)", n.Review, what, r.Name)
 	}
 	return reason, clip(note, maxNote)
+}
+
+// askedWords are those for what was asked ahead, where they are others.
+func askedWords(r *v1alpha1.AccessRequest, n notice.Notice, what string) (reason, note string) {
+	switch n.Occasion {
+	case notice.Pending:
+		lasts := ""
+		if d := r.Spec.Access.Duration; d != nil {
+			lasts = " for " + d.Duration.String()
+		}
+		return "HoldfastAsked", fmt.Sprintf("%s%s waits for approval under %s. To decide: kubectl holdfast describe %s", what, lasts, ruleNames(r), r.Name)
+	case notice.Approved:
+		until := ""
+		if r.Status.ExpiresAt != nil {
+			until = " until " + r.Status.ExpiresAt.UTC().Format(time.RFC3339)
+		}
+		return "HoldfastApproved", fmt.Sprintf("%s was granted%s by %s (AccessRequest %s)", what, until, reviewers(r, v1alpha1.Approve), r.Name)
+	default:
+		return "", ""
+	}
 }
 
 // wish is such as "delete namespaces prod-a" or "create configmaps in default".

@@ -139,7 +139,12 @@ func TestConcerned(t *testing.T) {
 		{"several namespaces", func(r *v1alpha1.AccessRequest) { r.Spec.Access.Namespaces = []string{"a", "b"} }, nil},
 		{"several resources", func(r *v1alpha1.AccessRequest) { r.Spec.Access.Resources = []string{"a", "b"} }, nil},
 		{"several groups", func(r *v1alpha1.AccessRequest) { r.Spec.Access.APIGroups = []string{"a", "b"} }, nil},
-		{"asked ahead", func(r *v1alpha1.AccessRequest) { r.Spec.Origin = v1alpha1.Asked }, nil},
+		{
+			"asked ahead", func(r *v1alpha1.AccessRequest) {
+				r.Spec.Origin, r.Status.Version, r.Status.TargetUID = v1alpha1.Asked, "", ""
+			},
+			&corev1.ObjectReference{APIVersion: "v1", Kind: "ConfigMap", Namespace: "prod", Name: "settings"},
+		},
 	} {
 		r := heldRequest(test.change)
 		a, _ := newAnnouncerTest(t, r, happened)

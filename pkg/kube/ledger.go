@@ -52,6 +52,7 @@ type Ledger struct {
 	waiters waiters
 	// opening lets one request after the other be counted and opened.
 	opening sync.Mutex
+	places  places
 }
 
 // NewLedger returns a ledger; Start lets Await wake up.
@@ -131,7 +132,7 @@ func (l *Ledger) stored(ctx context.Context, key string) (found []*v1alpha1.Acce
 		if err != nil {
 			return nil, 0, err
 		}
-		if r != nil {
+		if r != nil && r.Spec.Origin != v1alpha1.Asked {
 			found = append(found, r)
 		}
 	}
@@ -144,7 +145,9 @@ func (l *Ledger) stored(ctx context.Context, key string) (found []*v1alpha1.Acce
 			return found, last, nil
 		}
 		last++
-		found = append(found, r)
+		if r.Spec.Origin != v1alpha1.Asked { // what was asked ahead is for no one change
+			found = append(found, r)
+		}
 	}
 }
 
@@ -274,7 +277,21 @@ func (l *Ledger) create(ctx context.Context, r *v1alpha1.AccessRequest) error {
 	if err := l.Client.Create(ctx, r); err != nil {
 		return fmt.Errorf("open AccessRequest: %w", err)
 	}
-	l.Metrics.held()
+	l.Metrics.opens()
+	return nil
+}
+
+// Reserve keeps a place for an AccessRequest that an agent makes itself, under that name; it
+// returns access.ErrTooManyPending where no more may wait. Whoever asks twice for one name
+// gets one place.
+func (l *Ledger) Reserve(ctx context.Context, agent, name string) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	l.places.give(name)
+	if err := l.room(ctx, l.Live, agent); err != nil {
+		return err
+	}
+	l.places.keep(name, agent, l.Now())
 	return nil
 }
 
@@ -282,7 +299,7 @@ func (l *Ledger) create(ctx context.Context, r *v1alpha1.AccessRequest) error {
 // yet waits, too, and is looked for first: one that gets its status between the two looks is
 // seen by both, and counted once. The other way round neither would see it.
 func (l *Ledger) room(ctx context.Context, from client.Reader, agent string) error {
-	all, own := map[string]bool{}, map[string]bool{}
+	all, own := l.places.kept(agent, l.Now())
 	for _, phase := range []v1alpha1.Phase{"", v1alpha1.Pending} {
 		var list v1alpha1.AccessRequestList
 		if err := from.List(ctx, &list, client.MatchingFields{phaseField: string(phase)}, client.UnsafeDisableDeepCopy); err != nil {

@@ -23,7 +23,7 @@ type LedgerMetrics struct {
 func NewLedgerMetrics(r prometheus.Registerer) (*LedgerMetrics, error) {
 	m := &LedgerMetrics{
 		opened: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "holdfast_access_requests_opened_total", Help: "AccessRequests that were opened for held requests.",
+			Name: "holdfast_access_requests_opened_total", Help: "AccessRequests that were opened, for held requests or by agents that ask ahead.",
 		}),
 		phases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_access_requests_phase_total", Help: "AccessRequests that came to a phase.",
@@ -54,7 +54,7 @@ func NewLedgerMetrics(r prometheus.Registerer) (*LedgerMetrics, error) {
 	return m, nil
 }
 
-func (m *LedgerMetrics) held() {
+func (m *LedgerMetrics) opens() {
 	if m != nil {
 		m.opened.Inc()
 	}

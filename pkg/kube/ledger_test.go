@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -64,5 +65,32 @@ func TestRoomCountsWhatMoves(t *testing.T) {
 				t.Errorf("%v, want %v", err, test.want)
 			}
 		})
+	}
+}
+
+// Of agents that ask at the same moment, no more get a place than there are: what the API
+// server has not stored yet counts, for as long as it may still be stored.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	stored := &moving{requests: []v1alpha1.AccessRequest{{Spec: v1alpha1.AccessRequestSpec{Agent: "bot"}, Status: v1alpha1.AccessRequestStatus{Phase: v1alpha1.Pending}}}}
+	l := NewLedger(LedgerConfig{Live: stored, MaxPendingAgent: 3, MaxPending: 4, Now: func() time.Time { return now }})
+	for _, test := range []struct {
+		agent, name string
+		after       time.Duration
+		want        error
+	}{
+		{"bot", "a", 0, nil},
+		{"bot", "b", 0, nil},
+		{"bot", "b", 0, nil}, // again
+		{"bot", "c", 0, access.ErrTooManyPending},
+		{"other", "d", 0, nil},
+		{"other", "e", 0, access.ErrTooManyPending}, // of all
+		{"bot", "c", placeFor, nil},                 // the others never came
+	} {
+		now = now.Add(test.after)
+		if err := l.Reserve(t.Context(), test.agent, test.name); !errors.Is(err, test.want) {
+			t.Errorf("%s for %s: %v, want %v", test.name, test.agent, err, test.want)
+		}
 	}
 }

@@ -97,8 +97,9 @@ func (c *Reviews) Reconcile(ctx context.Context, q reconcile.Request) (reconcile
 	if err := c.ledger.Cached.Get(ctx, q.NamespacedName, &r); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	c.ledger.places.give(r.Name) // it is stored, and counted there
 	if r.Status.Phase == "" {
-		return reconcile.Result{}, nil // about to get its first status
+		return c.begin(ctx, &r)
 	}
 	var reviews v1alpha1.ReviewList
 	if err := c.ledger.Cached.List(ctx, &reviews, client.MatchingFields{requestField: r.Name}); err != nil {
@@ -118,6 +119,18 @@ func (c *Reviews) Reconcile(ctx context.Context, q reconcile.Request) (reconcile
 		return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil
 	}
 	return reconcile.Result{}, client.IgnoreNotFound(err)
+}
+
+// begin gives what was asked ahead its first status. What was held gets it from who opened it.
+func (c *Reviews) begin(ctx context.Context, r *v1alpha1.AccessRequest) (reconcile.Result, error) {
+	if r.Spec.Origin != v1alpha1.Asked {
+		return reconcile.Result{}, nil
+	}
+	err := c.ledger.update(ctx, r, access.Begin(r))
+	if err == nil {
+		c.ledger.Metrics.opens()
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(ignoreConflict(err))
 }
 
 func voidedOf(reviews []v1alpha1.Review) map[string]string {

@@ -40,20 +40,25 @@ func (a AccessRequests) find(ctx context.Context, name string) (*v1alpha1.Access
 }
 
 // Stamp returns the Judge that writes into a Review who makes it: the authenticated user,
-// and those of their groups that are approvers. What a client wrote there is replaced.
+// and those of their groups that are approvers; and into an AccessRequest who asks, and what
+// it takes. What a client wrote there is replaced.
 //
-// Agents make none; they are told here already, so that the audit event says so.
-func Stamp(lookUp AccessRequests, isAgent func(decision.User) bool) Judge {
+// Agents make no Reviews, and only agents ask; both are told here already, so that the audit
+// event says so.
+func Stamp(c OwnConfig) Judge {
 	return func(ctx context.Context, r *Review) decision.Decision {
 		d := decision.Decision{ID: decision.NewID(), DryRun: r.Request.DryRun}
-		if isAgent(r.Request.User) {
+		if isAsk(r) {
+			return c.stampAsk(r, d)
+		}
+		if c.IsAgent(r.Request.User) {
 			return deny(d, decision.ReasonSelfProtection, "agents may not review")
 		}
 		var review v1alpha1.Review
 		if err := decodeStrict(r.Object, &review); err != nil {
 			return deny(d, decision.ReasonInvalidObject, err.Error())
 		}
-		request, err := lookUp.find(ctx, review.Spec.AccessRequest)
+		request, err := c.AccessRequest.find(ctx, review.Spec.AccessRequest)
 		switch {
 		case errors.Is(err, errLookUp):
 			return deny(d, decision.ReasonInternal, err.Error())
@@ -161,12 +166,8 @@ func (c OwnConfig) counts(ctx context.Context, request *v1alpha1.AccessRequest, 
 // Holdfast. The requester may give their reason and withdraw; the schema keeps the rest of
 // the spec as it is.
 func checkAccessRequest(r *Review) error {
-	switch r.Operation {
-	case admissionv1.Create:
-		return errors.New("AccessRequests are opened by Holdfast, when it holds a request of an agent")
-	case admissionv1.Update:
-	default:
-		return nil
+	if r.Operation != admissionv1.Update {
+		return nil // who makes one asks, which is judged elsewhere
 	}
 	var before, after v1alpha1.AccessRequest
 	if err := errors.Join(decodeStrict(r.OldObject, &before), decodeStrict(r.Object, &after)); err != nil {

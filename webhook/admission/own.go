@@ -24,6 +24,10 @@ type OwnConfig struct {
 	Facts func(r *v1alpha1.AccessRequest) access.Facts
 	// AccessRequest looks one up.
 	AccessRequest AccessRequests
+	// Asks says what it takes to be granted what an agent asks for, and Room keeps a place
+	// for one more AccessRequest.
+	Asks Asks
+	Room Room
 	// Gone says why what an AccessRequest is about can no longer be changed: it has been
 	// deleted, or is another object of the same name. Empty where it is still there.
 	Gone func(ctx context.Context, r *v1alpha1.AccessRequest) (string, error)
@@ -31,12 +35,15 @@ type OwnConfig struct {
 	Net *agent.Net
 }
 
-// Own returns the Judge of writes to Holdfast's own kinds, by whomever. Agents may not
-// write them at all, nobody but Holdfast writes a status, and what does not compile is
+// Own returns the Judge of writes to Holdfast's own kinds, by whomever. Agents ask by making
+// an AccessRequest, and write no others of them; nobody but Holdfast writes a status, and what does not compile is
 // refused with the field, so that it never replaces the version in force.
 func Own(c OwnConfig) Judge {
 	return func(ctx context.Context, r *Review) decision.Decision {
 		d := decision.Decision{ID: decision.NewID(), DryRun: r.Request.DryRun}
+		if isAsk(r) {
+			return c.judgeAsk(ctx, r, d)
+		}
 		if c.IsAgent(r.Request.User) && !asksItself(r) {
 			return deny(d, decision.ReasonSelfProtection, "agents may not write Holdfast's own kinds")
 		}
@@ -56,7 +63,7 @@ func Own(c OwnConfig) Judge {
 	}
 }
 
-// asksItself says whether it is the one write that agents may try: to an AccessRequest,
+// asksItself says whether it is the other write that agents may try: to an AccessRequest,
 // which is theirs or refused below.
 func asksItself(r *Review) bool {
 	return r.Request.Resource == "accessrequests" && r.Request.Subresource == "" && r.Operation == admissionv1.Update

@@ -39,12 +39,13 @@ type event struct {
 // data is what is told of an AccessRequest. Each field is taken over by name: what the
 // AccessRequest knows of the change, its impact and the objects behind it stays there.
 type data struct {
-	Name      string         `json:"name"`
-	Agent     string         `json:"agent"`
-	Requester string         `json:"requester"`
-	Phase     v1alpha1.Phase `json:"phase"`
-	Access    wanted         `json:"access"`
-	Rules     []rule         `json:"rules"`
+	Name      string          `json:"name"`
+	Origin    v1alpha1.Origin `json:"origin"`
+	Agent     string          `json:"agent"`
+	Requester string          `json:"requester"`
+	Phase     v1alpha1.Phase  `json:"phase"`
+	Access    wanted          `json:"access"`
+	Rules     []rule          `json:"rules"`
 	// Reason is in the agent's own words.
 	Reason    string     `json:"reason,omitempty"`
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
@@ -64,6 +65,8 @@ type wanted struct {
 	Resources  []string `json:"resources"`
 	Namespaces []string `json:"namespaces,omitempty"`
 	Names      []string `json:"names,omitempty"`
+	// Duration is for how long it is granted, where it was asked ahead.
+	Duration string `json:"duration,omitempty"`
 }
 
 type rule struct {
@@ -127,11 +130,14 @@ func marshal(e event) ([]byte, error) {
 func dataOf(r *v1alpha1.AccessRequest, n notice.Notice) data {
 	a := r.Spec.Access
 	d := data{
-		Name: r.Name, Agent: r.Spec.Agent, Requester: r.Spec.Requester, Phase: n.Phase,
+		Name: r.Name, Origin: r.Spec.Origin, Agent: r.Spec.Agent, Requester: r.Spec.Requester, Phase: n.Phase,
 		Access: wanted{Verbs: a.Verbs, APIGroups: a.APIGroups, Resources: a.Resources, Namespaces: a.Namespaces, Names: a.Names},
 		Rules:  make([]rule, 0, len(r.Spec.Rules)),
 		Reason: r.Spec.Reason, Message: r.Status.Message, VoidedReview: n.Review,
 		Commands: commands{Describe: "kubectl holdfast describe " + r.Name},
+	}
+	if a.Duration != nil {
+		d.Access.Duration = a.Duration.Duration.String()
 	}
 	if r.Status.ExpiresAt != nil {
 		t := r.Status.ExpiresAt.UTC()

@@ -62,7 +62,7 @@ func request(phase v1alpha1.Phase) *v1alpha1.AccessRequest {
 
 const body = `{"specversion":"1.0","id":"6a1d.pending","source":"urn:uuid:5f0c1c1e-8f4b-4f0a-9c58-0c8a6d2a1b11",` +
 	`"type":"dev.holdfast.accessrequest.pending","subject":"key-1","time":"2026-11-02T09:00:00Z","datacontenttype":"application/json",` +
-	`"data":{"name":"key-1","agent":"bot","requester":"system:serviceaccount:agents:bot","phase":"Pending",` +
+	`"data":{"name":"key-1","origin":"Intercepted","agent":"bot","requester":"system:serviceaccount:agents:bot","phase":"Pending",` +
 	`"access":{"verbs":["update"],"apiGroups":[""],"resources":["secrets"],"namespaces":["prod"],"names":["db"]},` +
 	`"rules":[{"policy":"holds","rule":"hold","message":"A second pair of eyes.","required":2,"approvers":{"groups":["holdfast:approvers"],"users":["jane"]}}],` +
 	`"reason":"tests <need> it & \"now\"","expiresAt":"2026-11-02T10:00:00Z",` +

@@ -59,10 +59,10 @@ func (r *renderer) webhook() {
 	stamp := r.stamp("holdfast-stamp" + suffix)
 	keep := r.policy("holdfast-own-kinds"+suffix, ownKindsRules(), "Agents may not write Holdfast's own kinds.",
 		admissionv1.MatchCondition{
-			// Of an AccessRequest of their own they write the reason and the withdrawal, and
-			// the own-kinds webhook sees to it.
+			// They ask by making an AccessRequest, and of their own they write the reason and
+			// the withdrawal; the own-kinds webhook sees to it.
 			Name:       "not-an-access-request",
-			Expression: `!(request.resource.resource == "accessrequests" && (!has(request.subResource) || request.subResource == "") && request.operation == "UPDATE")`,
+			Expression: `!(request.resource.resource == "accessrequests" && (!has(request.subResource) || request.subResource == "") && request.operation in ["CREATE", "UPDATE"])`,
 		})
 	stop := r.policy("holdfast-stop-agents"+suffix, everything(), "All agents have been stopped by hand.")
 
@@ -113,16 +113,21 @@ func (r *renderer) own() admissionv1.ValidatingWebhook {
 	return hook
 }
 
-// stamp is every Review that anybody makes.
+// stamp is every Review that anybody makes, and every AccessRequest but those that Holdfast
+// opens. To its own Reviews, which it tries to make as a probe, Holdfast is asked.
 func (r *renderer) stamp(name string) *admissionv1.MutatingWebhookConfiguration {
 	hook := r.hook(decision.StampWebhook, StampPath, ownTimeout)
 	create := rules(v1alpha1.Group, "reviews")
+	create[0].Resources = append(create[0].Resources, "accessrequests")
 	create[0].Operations = []admissionv1.OperationType{admissionv1.Create}
 	return &admissionv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "admissionregistration.k8s.io/v1", Kind: "MutatingWebhookConfiguration"},
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Webhooks: []admissionv1.MutatingWebhook{{
 			Name: hook.Name, ClientConfig: hook.ClientConfig, Rules: create, FailurePolicy: hook.FailurePolicy,
+			MatchConditions: []admissionv1.MatchCondition{{
+				Name: "not-opened-by-holdfast", Expression: fmt.Sprintf(`request.resource.resource != "accessrequests" || %s != %q`, agent.AdmissionPaths.User, r.config.OwnUser),
+			}},
 			MatchPolicy: hook.MatchPolicy, SideEffects: hook.SideEffects, TimeoutSeconds: hook.TimeoutSeconds,
 			AdmissionReviewVersions: hook.AdmissionReviewVersions, ReinvocationPolicy: ptr(admissionv1.IfNeededReinvocationPolicy),
 		}},

@@ -205,7 +205,8 @@ func own(err error) error {
 	return handled{err}
 }
 
-// One is Config.Options for the request of that name alone.
-func One(name string) []client.ListOption {
-	return []client.ListOption{client.MatchingFields{"metadata.name": name}}
+// One is Config.Options for that request alone. Who made it is selected by, too: agents may
+// list what they asked for themselves, and nothing else.
+func One(r *v1alpha1.AccessRequest) []client.ListOption {
+	return []client.ListOption{client.MatchingFields{"metadata.name": r.Name, "spec.requester": r.Spec.Requester}}
 }

@@ -54,9 +54,7 @@ func (d *Description) who(w io.Writer) {
 	field("Agent", d.agent())
 	field("Requester", Line(r.Spec.Requester))
 	field("Wants to", d.Palette.paint(bold, Wants(r)))
-	if a := r.Spec.Access; len(a.Names) > maxListed {
-		field("Names", Line(strings.Join(a.Names, ", ")))
-	}
+	d.wanted(field)
 	if r.Status.GenerateName != "" {
 		field("Name of it", "made up by the API server, from "+Line(r.Status.GenerateName))
 	}
@@ -77,9 +75,29 @@ func (d *Description) who(w io.Writer) {
 	if r.Spec.Access.Duration != nil {
 		field("For", r.Spec.Access.Duration.Duration.String()+", counted from the approval")
 	}
+	if Granted(r) && r.Status.ExpiresAt != nil {
+		field("Ends at", clock(r.Status.ExpiresAt.Time))
+	}
 	if c := r.Status.Redeemed; c != nil {
 		field("Let pass", fmt.Sprintf("%s, decision %s", when(c.Time.Time, d.Now), Line(c.DecisionID)))
 	}
+}
+
+// wanted is what the phrase before it leaves out: long lists, and of what was asked ahead all
+// there is, since an approval grants every combination of it.
+func (d *Description) wanted(field func(name, value string)) {
+	a := &d.Request.Spec.Access
+	list := func(name string, items []string, none string) {
+		switch {
+		case len(items) == 0 && none != "" && Asked(d.Request):
+			field(name, none)
+		case len(items) > maxListed || len(items) > 1 && Asked(d.Request):
+			field(name, Line(strings.Join(items, ", ")))
+		}
+	}
+	list("Resources", a.Resources, "")
+	list("Namespaces", a.Namespaces, "none: what is cluster-scoped, or all namespaces at once")
+	list("Names", a.Names, "none: lists of all, or new objects of any name")
 }
 
 func (d *Description) phase() string {
@@ -133,7 +151,11 @@ func (d *Description) reason(w io.Writer) {
 
 func (d *Description) rules(w io.Writer) {
 	r := d.Request
-	d.heading(w, "Held by:")
+	if Asked(r) {
+		d.heading(w, "Asked under:")
+	} else {
+		d.heading(w, "Held by:")
+	}
 	for i := range r.Spec.Rules {
 		rule := &r.Spec.Rules[i]
 		printf(w, "  %s: %d of %d approvals\n", Line(access.RuleName(rule)), approvals(r, rule), max(rule.Required, 1))
@@ -152,6 +174,12 @@ func (d *Description) rules(w io.Writer) {
 	if len(access.Missing(r, r.Status.Reviews)) == 0 {
 		printf(w, "  nothing: Holdfast is about to approve it\n")
 	}
+}
+
+// Needs is what a rule asks for, in a phrase.
+func Needs(rule *v1alpha1.HoldingRule) string {
+	d := Description{}
+	return fmt.Sprintf("%s needs %d of: %s", Line(access.RuleName(rule)), max(rule.Required, 1), d.approvers(rule))
 }
 
 // approvers says who counts for a rule; the requester and agents never do.
@@ -242,6 +270,9 @@ func (d *Description) items(w io.Writer) {
 const cutMark = "... cut: "
 
 func (d *Description) change(w io.Writer) {
+	if Asked(d.Request) {
+		return // there is none yet
+	}
 	d.heading(w, "Change:")
 	change := strings.TrimRight(d.Request.Status.Change, "\n")
 	if change == "" {
@@ -297,6 +328,10 @@ func (d *Description) next(w io.Writer) {
 		d.heading(w, "To decide:")
 		printf(w, "  kubectl holdfast approve %s [-m COMMENT]\n", name)
 		printf(w, "  kubectl holdfast deny %s -m COMMENT\n", name)
+	case Granted(d.Request):
+		d.heading(w, "To end the grant, or to stop the agent altogether:")
+		printf(w, "  kubectl holdfast revoke %s -m COMMENT\n", name)
+		printf(w, "  kubectl holdfast suspend agent/%s\n", Line(d.Request.Spec.Agent))
 	case d.Request.Status.Phase == v1alpha1.Approved:
 		d.heading(w, "To take the approval back before it is used, or to stop the agent altogether:")
 		printf(w, "  kubectl holdfast revoke %s -m COMMENT\n", name)

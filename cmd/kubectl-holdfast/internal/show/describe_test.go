@@ -88,11 +88,40 @@ To decide:
   kubectl holdfast approve 3f2a9c-1 [-m COMMENT]
   kubectl holdfast deny 3f2a9c-1 -m COMMENT
 `},
-		{"asked, approved and let pass, nobody may approve", Description{Request: setup(t, func(r *v1alpha1.AccessRequest) {
+		{"asked and granted, nobody may approve", Description{Request: setup(t, func(r *v1alpha1.AccessRequest) {
 			r.Spec.Origin = v1alpha1.Asked
 			r.Spec.Access.Names = []string{"a", "b", "c", "d"}
 			r.Spec.Access.Duration = &metav1.Duration{Duration: 10 * time.Minute}
 			r.Spec.Rules[0].Approvers = v1alpha1.Approvers{}
+			r.Status.Phase, r.Status.ExpiresAt = v1alpha1.Approved, in(4*time.Minute)
+		}), NoAgent: "no such Agent"}, `
+Name:       3f2a9c-1
+Phase:      Approved, asked 2m ago (2026-07-01 11:58:00 UTC), 4m left (until 2026-07-01 12:04:00 UTC)
+Agent:      bot (no such Agent)
+Requester:  system:serviceaccount:agents:bot
+Wants to:   delete namespaces/a,b,c,+1
+Namespaces: none: what is cluster-scoped, or all namespaces at once
+Names:      a, b, c, d
+Origin:     Asked: the agent asks before it acts
+For:        10m0s, counted from the approval
+Ends at:    2026-07-01 12:04:00 UTC
+
+Reason, in the agent's words:
+  none given
+
+Asked under:
+  no-namespace-deletes/hold-delete: 0 of 2 approvals
+    Namespaces of production need a second pair of eyes.
+    May approve: nobody: the rule names no approvers, so this can only be withdrawn or expire
+
+Reviews:
+  none so far
+
+To end the grant, or to stop the agent altogether:
+  kubectl holdfast revoke 3f2a9c-1 -m COMMENT
+  kubectl holdfast suspend agent/bot
+`},
+		{"let pass", Description{Request: setup(t, func(r *v1alpha1.AccessRequest) {
 			r.Status.Phase = v1alpha1.Used
 			r.Status.EndedAt = in(-10 * time.Second)
 			r.Status.Redeemed = &v1alpha1.Redemption{DecisionID: "d1", Time: metav1.NewMicroTime(now.Add(-15 * time.Second))}
@@ -101,10 +130,8 @@ Name:       3f2a9c-1
 Phase:      Used, asked 2m ago (2026-07-01 11:58:00 UTC), ended 10s ago (2026-07-01 11:59:50 UTC)
 Agent:      bot (no such Agent)
 Requester:  system:serviceaccount:agents:bot
-Wants to:   delete namespaces/a,b,c,+1
-Names:      a, b, c, d
-Origin:     Asked: the agent asks before it acts
-For:        10m0s, counted from the approval
+Wants to:   delete namespaces/prod-a
+Origin:     Intercepted: the agent made this request, and it is held
 Let pass:   15s ago (2026-07-01 11:59:45 UTC), decision d1
 
 Reason, in the agent's words:
@@ -113,7 +140,7 @@ Reason, in the agent's words:
 Held by:
   no-namespace-deletes/hold-delete: 0 of 2 approvals
     Namespaces of production need a second pair of eyes.
-    May approve: nobody: the rule names no approvers, so this can only be withdrawn or expire
+    May approve: group holdfast:approvers, user ann
 
 Change:
   none recorded

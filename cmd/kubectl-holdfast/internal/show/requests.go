@@ -54,19 +54,19 @@ func Pending(r *v1alpha1.AccessRequest) bool {
 
 // Requests prints a line for each request, in the order given.
 func Requests(w io.Writer, list []v1alpha1.AccessRequest, t Table) error {
-	header := []string{"NAME", "AGENT", "VERB", "OBJECT", "PHASE", "APPROVALS", "AGE", "LEFT"}
+	header := []string{"NAME", "AGENT", "VERB", "OBJECT", "FOR", "PHASE", "APPROVALS", "AGE", "LEFT"}
 	if t.Wide {
-		header = append(header, "REQUESTER", "RULES")
+		header = append(header, "ENDS", "REQUESTER", "RULES")
 	}
 	rows := make([][]string, 0, len(list))
 	for i := range list {
 		r := &list[i]
 		row := []string{
 			r.Name, r.Spec.Agent, strings.Join(r.Spec.Access.Verbs, ","), object(&r.Spec.Access),
-			phase(r), Approvals(r), age(r.CreationTimestamp, t.Now), left(r, t.Now),
+			lasts(r), phase(r), Approvals(r), age(r.CreationTimestamp, t.Now), left(r, t.Now),
 		}
 		if t.Wide {
-			row = append(row, r.Spec.Requester, ruleNames(r))
+			row = append(row, ends(r), r.Spec.Requester, ruleNames(r))
 		}
 		rows = append(rows, row)
 	}
@@ -132,6 +132,34 @@ func some(names []string) string {
 		return fmt.Sprintf("%s,+%d", strings.Join(names[:maxListed], ","), len(names)-maxListed)
 	}
 	return strings.Join(names, ",")
+}
+
+// Asked says whether the agent asks ahead; else it was held.
+func Asked(r *v1alpha1.AccessRequest) bool { return r.Spec.Origin == v1alpha1.Asked }
+
+// Granted says whether it is a grant: approved for a time, and not for one change.
+func Granted(r *v1alpha1.AccessRequest) bool {
+	return Asked(r) && r.Status.Phase == v1alpha1.Approved
+}
+
+// lasts is how long an approval is for: once, or, where it was asked ahead, a time.
+func lasts(r *v1alpha1.AccessRequest) string {
+	switch {
+	case !Asked(r):
+		return "once"
+	case r.Spec.Access.Duration == nil:
+		return "<unknown>"
+	default:
+		return duration.HumanDuration(r.Spec.Access.Duration.Duration)
+	}
+}
+
+// ends is when its time is over.
+func ends(r *v1alpha1.AccessRequest) string {
+	if left(r, time.Time{}) == "-" {
+		return "-"
+	}
+	return r.Status.ExpiresAt.UTC().Format(time.RFC3339)
 }
 
 func phase(r *v1alpha1.AccessRequest) string {

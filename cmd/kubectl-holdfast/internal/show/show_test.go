@@ -87,6 +87,14 @@ func TestRequests(t *testing.T) {
 			r.Status.Reviews = []v1alpha1.ReviewCopy{counted("a", "ann"), {Name: "b", Verdict: v1alpha1.Approve, Refused: access.RefusedOwner}}
 		}),
 		*setup(t, func(r *v1alpha1.AccessRequest) {
+			r.Name, r.CreationTimestamp = "asked-x", ago(90*time.Minute)
+			r.Spec.Origin, r.Spec.Access = v1alpha1.Asked, v1alpha1.Access{
+				Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"secrets"}, Namespaces: []string{"prod"}, Names: []string{"db"},
+				Duration: &metav1.Duration{Duration: 10 * time.Minute},
+			}
+			r.Status.Phase, r.Status.ExpiresAt = v1alpha1.Approved, in(4*time.Minute)
+		}),
+		*setup(t, func(r *v1alpha1.AccessRequest) {
 			r.Name, r.Status, r.CreationTimestamp = "new", v1alpha1.AccessRequestStatus{}, ago(0)
 			r.Spec.Access.Names = []string{"x\x1b[31m\ty\nz"}
 		}),
@@ -98,19 +106,21 @@ func TestRequests(t *testing.T) {
 		want  string
 	}{
 		{"default", Table{Now: now}, `
-NAME       AGENT   VERB       OBJECT                                            PHASE      APPROVALS    AGE    LEFT
-longest    bot     get,list   secrets.{,apps},deployments.{,apps} -n a,b,c,+2   Pending    1/2,0/1      30m    58m
-3f2a9c-1   bot     delete     namespaces/prod-a                                 Pending    0/2+reason   2m     58m
-new        bot     delete     namespaces/x\u001b[31m\u0009y\u000az              New        0/2+reason   0s     -
-approved   bot     update     deployments.apps/web/scale -n shop                Approved   0/2+reason   60m    over
-used-old   bot     delete     namespaces/prod-a                                 Used       2/2          2d2h   -
+NAME       AGENT   VERB       OBJECT                                            FOR    PHASE      APPROVALS    AGE    LEFT
+longest    bot     get,list   secrets.{,apps},deployments.{,apps} -n a,b,c,+2   once   Pending    1/2,0/1      30m    58m
+3f2a9c-1   bot     delete     namespaces/prod-a                                 once   Pending    0/2+reason   2m     58m
+new        bot     delete     namespaces/x\u001b[31m\u0009y\u000az              once   New        0/2+reason   0s     -
+approved   bot     update     deployments.apps/web/scale -n shop                once   Approved   0/2+reason   60m    over
+asked-x    bot     get        secrets/db -n prod                                10m    Approved   0/2+reason   90m    4m
+used-old   bot     delete     namespaces/prod-a                                 once   Used       2/2          2d2h   -
 `},
 		{"wide without headers", Table{Now: now, Wide: true, NoHeaders: true}, `
-longest    bot   get,list   secrets.{,apps},deployments.{,apps} -n a,b,c,+2   Pending    1/2,0/1      30m    58m    system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete,p/r
-3f2a9c-1   bot   delete     namespaces/prod-a                                 Pending    0/2+reason   2m     58m    system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
-new        bot   delete     namespaces/x\u001b[31m\u0009y\u000az              New        0/2+reason   0s     -      system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
-approved   bot   update     deployments.apps/web/scale -n shop                Approved   0/2+reason   60m    over   system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
-used-old   bot   delete     namespaces/prod-a                                 Used       2/2          2d2h   -      system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
+longest    bot   get,list   secrets.{,apps},deployments.{,apps} -n a,b,c,+2   once   Pending    1/2,0/1      30m    58m    2026-07-01T12:58:00Z   system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete,p/r
+3f2a9c-1   bot   delete     namespaces/prod-a                                 once   Pending    0/2+reason   2m     58m    2026-07-01T12:58:00Z   system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
+new        bot   delete     namespaces/x\u001b[31m\u0009y\u000az              once   New        0/2+reason   0s     -      -                      system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
+approved   bot   update     deployments.apps/web/scale -n shop                once   Approved   0/2+reason   60m    over   2026-07-01T11:59:59Z   system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
+asked-x    bot   get        secrets/db -n prod                                10m    Approved   0/2+reason   90m    4m     2026-07-01T12:04:00Z   system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
+used-old   bot   delete     namespaces/prod-a                                 once   Used       2/2          2d2h   -      -                      system:serviceaccount:agents:bot   no-namespace-deletes/hold-delete
 `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
