@@ -190,11 +190,17 @@ func (c *cluster) kubectlWith(t *testing.T, stdin string, who identity, args ...
 	return c.program(t, c.info.Kubectl, stdin, who, args...)
 }
 
+// pluginName is the plugin's, as kubectl holdfast; kubectl takes no flag before it.
+const pluginName = "holdfast"
+
 // program is kubectl, or one like it, as somebody.
 func (c *cluster) program(t *testing.T, path, stdin string, who identity, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+	if len(args) > 0 && args[0] == pluginName {
+		path, args = filepath.Join(filepath.Dir(c.info.Kubectl), "kubectl-"+pluginName), args[1:]
+	}
 	cmd := exec.CommandContext(ctx, path, append([]string{"--kubeconfig", c.kubeconfig(who)}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
