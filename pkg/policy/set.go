@@ -170,7 +170,8 @@ type Verdict struct {
 // expression that fails, or a version that a rule does not know, is a denial by that rule.
 func (s *Set) Evaluate(in *Input) Verdict {
 	e := &evaluation{in: in, variables: expression.Variables{
-		Request: expression.RequestVariable(in.Request), Reads: expression.NewReads(in.MayRead),
+		Request: expression.RequestVariable(in.Request),
+		Reads:   expression.NewReads(in.MayRead), Searches: expression.NewSearches(),
 	}}
 	if in.Request.Object != nil {
 		e.variables.Object = in.Request.Object

@@ -120,6 +120,8 @@ type Variables struct {
 	Meter *meter `expr:"__meter"`
 	// Reads answers mayRead; nil knows nothing.
 	Reads *Reads `expr:"__reads"`
+	// Searches, if set, spare the evaluations that share it what others have found.
+	Searches *Searches `expr:"__searches"`
 }
 
 // RequestVariable makes the variable request of a request.
@@ -193,7 +195,7 @@ var machines = sync.Pool{New: func() any { return new(vm.VM) }}
 // Run evaluates the expression until the deadline at the latest, and for MaxTime if there
 // is enough to do; it uses the variables for itself meanwhile. Its error is ErrDeadline or ErrEvaluation, and the result beside an error is false.
 func (p *Program) Run(v *Variables, deadline time.Time) (matched bool, err error) {
-	m := &meter{own: time.Now().Add(MaxTime), deadline: deadline, namespace: v.Request.Namespace, reads: v.Reads}
+	m := &meter{own: time.Now().Add(MaxTime), deadline: deadline, variables: v}
 	v.Meter = m
 	if v.Reads != nil {
 		v.Reads.refused = nil

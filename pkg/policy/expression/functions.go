@@ -28,11 +28,15 @@ func ownFunctions() []*own {
 	return []*own{
 		{
 			name: "podSpecs", arguments: 1, signature: new(func(any) any), metered: new(func(*meter, any) any),
-			run: func(m *meter, args []any) (any, error) { return podSpecs(m, args[0]) },
+			run: func(m *meter, args []any) (any, error) {
+				return m.once("podSpecs", args[0], func() ([]any, error) { return podSpecs(m, args[0]) })
+			},
 		},
 		{
 			name: "references", arguments: 1, signature: new(func(any) any), metered: new(func(*meter, any) any),
-			run: func(m *meter, args []any) (any, error) { return references(m, args[0]) },
+			run: func(m *meter, args []any) (any, error) {
+				return m.once("references", args[0], func() ([]any, error) { return references(m, args[0]) })
+			},
 		},
 		{
 			name: "mayRead", arguments: 1, signature: new(func(any) bool), metered: new(func(*meter, any) bool),
@@ -46,7 +50,7 @@ func ownFunctions() []*own {
 				if !ok {
 					return nil, ErrEvaluation
 				}
-				return podSecurity(m, args[0], level)
+				return m.once(level, args[0], func() ([]any, error) { return podSecurity(m, args[0], level) })
 			},
 		},
 	}

@@ -21,11 +21,9 @@ type meter struct {
 	look    int
 	expired bool
 
-	// What functions need of the variables: the namespace of the request, and whom to ask
-	// what the agent may read.
-	namespace string
-	reads     *Reads
-	// refused are what this evaluation has noted in reads.
+	// variables are what the expression is run on.
+	variables *Variables
+	// refused are what this evaluation has noted in the variables' Reads.
 	refused map[reference.Reference]bool
 }
 

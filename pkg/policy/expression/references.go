@@ -10,7 +10,7 @@ import (
 // namespace, name, path and via, in order of the paths. Its namespace is that of the request
 // where it does not say one. Nothing in nil.
 func references(m *meter, v any) ([]any, error) {
-	found, err := reference.Find(v, m.namespace, m.step)
+	found, err := reference.Find(v, m.variables.Request.Namespace, m.step)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (r *Reads) Refused() []reference.Reference {
 // no reference, and an answer that is not known, are errors.
 func mayRead(m *meter, v any) (bool, error) {
 	r, ok := referenceOf(v)
-	if !ok || m.reads == nil || m.reads.ask == nil {
+	if !ok || m.variables.Reads == nil || m.variables.Reads.ask == nil {
 		return false, ErrEvaluation
 	}
 	if err := m.tick(nil); err != nil {
@@ -63,12 +63,13 @@ func mayRead(m *meter, v any) (bool, error) {
 }
 
 func (m *meter) mayRead(r reference.Reference) (bool, error) {
+	reads := m.variables.Reads
 	what := reference.Reference{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
-	got, known := m.reads.answers[what]
+	got, known := reads.answers[what]
 	if !known {
 		start := time.Now()
-		got.yes, got.err = m.reads.ask(r)
-		m.reads.answers[what] = got
+		got.yes, got.err = reads.ask(r)
+		reads.answers[what] = got
 		// The expression's own time is for its own work; the deadline stands.
 		m.own = m.own.Add(time.Since(start))
 	}
@@ -80,7 +81,7 @@ func (m *meter) mayRead(r reference.Reference) (bool, error) {
 			m.refused = map[reference.Reference]bool{}
 		}
 		m.refused[what] = true
-		m.reads.refused = append(m.reads.refused, r)
+		reads.refused = append(reads.refused, r)
 	}
 	return got.yes, nil
 }

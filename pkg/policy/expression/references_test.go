@@ -118,7 +118,7 @@ func TestAskingTakesItsTime(t *testing.T) {
 		return NewReads(func(reference.Reference) (bool, error) { time.Sleep(2 * MaxTime); return true, nil })
 	}
 	own := time.Now().Add(MaxTime)
-	m := &meter{own: own, deadline: time.Now().Add(time.Minute), reads: slow()}
+	m := &meter{own: own, deadline: time.Now().Add(time.Minute), variables: &Variables{Reads: slow()}}
 	if yes, err := m.mayRead(reference.Reference{Kind: reference.Secret, Name: "a"}); !yes || err != nil {
 		t.Errorf("got %t, %v", yes, err)
 	}

@@ -58,6 +58,12 @@ func (f *finder) walkMap(m map[string]any, path *structure.Path, key string) err
 		case path == nil && f.group == "" && (key == "data" || key == "stringData" || key == "binaryData") && (f.kind == Secret || f.kind == ConfigMap):
 			continue
 		}
+		if !f.worth(child, key) {
+			if err := f.tick(); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := f.walk(child, path.Key(key), key, m); err != nil {
 			return err
 		}
@@ -65,8 +71,23 @@ func (f *finder) walkMap(m map[string]any, path *structure.Path, key string) err
 	return nil
 }
 
+// worth says whether a value can refer to something, or holds more values. Of single ones that
+// are texts whose keys say so; they are most of an object.
+func (f *finder) worth(v any, key string) bool {
+	switch v.(type) {
+	case map[string]any, []any:
+		return true
+	case string:
+		lower := strings.ToLower(key)
+		return f.custom && (strings.Contains(lower, "secret") || strings.Contains(lower, "account") ||
+			strings.Contains(lower, "configmap") || lower == "podspecpatch" || strings.HasPrefix(lower, "credentialname"))
+	default:
+		return false
+	}
+}
+
 // tokenType is that of Secrets that the token controller fills.
-const tokenType = "kubernetes.io/service-account-token"
+const tokenType = "kubernetes.io/service-account-token" //nolint:gosec // a type of Secrets, not one
 
 // token is a Secret of tokenType, or a template of one.
 func (f *finder) token(m map[string]any, path *structure.Path) {

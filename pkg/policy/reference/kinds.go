@@ -189,12 +189,11 @@ func (f *finder) broad(root map[string]any, via string) {
 // Gatekeeper keeps a copy of what it syncs, and asks providers.
 func (f *finder) policyEngine(root map[string]any) {
 	path := (*structure.Path)(nil).Key("spec")
-	switch {
-	case f.group == "externaldata.gatekeeper.sh":
+	if f.group == "externaldata.gatekeeper.sh" {
 		f.add(Secret, "", All, path, Fetch)
-	default:
-		f.fetches(root["spec"], path)
+		return
 	}
+	f.fetches(root["spec"], path)
 }
 
 // fetches looks for what makes a policy engine read, at any depth: keys whose values are

@@ -199,7 +199,7 @@ func claimNamespace(root map[string]any) string {
 // add notes a reference. What cannot be a name is All, and what cannot be a namespace is
 // any; an empty name refers to nothing.
 func (f *finder) add(kind, namespace, name string, path *structure.Path, via string) {
-	if name == "" {
+	if name == "" || f.full {
 		return
 	}
 	if !isName(name) {
@@ -209,7 +209,7 @@ func (f *finder) add(kind, namespace, name string, path *structure.Path, via str
 		namespace = ""
 	}
 	r := Reference{Kind: kind, Namespace: namespace, Name: name, Path: path.String()}
-	if f.full || f.seen[r] {
+	if f.seen[r] {
 		return
 	}
 	if len(f.found) >= Max {

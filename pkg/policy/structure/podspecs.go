@@ -93,6 +93,12 @@ func (w *podWalk) walkMap(v map[string]any, at place) ([]PodSpec, error) {
 	metadata, _ := v["metadata"].(map[string]any)
 	var below []under
 	for key, child := range v {
+		if !nested(child) {
+			if err := w.tick(); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		specs, err := w.child(key, child, place{path: at.path.Key(key), metadata: metadata})
 		if err != nil {
 			return nil, err
@@ -110,11 +116,11 @@ func (w *podWalk) walkMap(v map[string]any, at place) ([]PodSpec, error) {
 
 // child searches the value of a key. Of a pod template it is the spec that is the pod spec.
 func (w *podWalk) child(key string, child any, at place) ([]PodSpec, error) {
-	m, isMap := child.(map[string]any)
+	m, ok := child.(map[string]any)
 	switch lower := strings.ToLower(key); {
-	case isMap && strings.HasSuffix(lower, "podspec"):
+	case ok && strings.HasSuffix(lower, "podspec"):
 		at.named = true
-	case isMap && (strings.HasSuffix(lower, "podtemplate") || strings.HasSuffix(lower, "podtemplatespec")):
+	case ok && (strings.HasSuffix(lower, "podtemplate") || strings.HasSuffix(lower, "podtemplatespec")):
 		if _, ok := m["spec"].(map[string]any); ok {
 			return w.template(m, at)
 		}
@@ -154,21 +160,41 @@ var (
 // hasContainers says whether a map has containers as pod specs have. The name alone is not
 // enough: schemas and lists of names have it, too.
 func hasContainers(v map[string]any) bool {
-	for _, key := range Containers {
-		list, _ := v[key].([]any)
-		for _, item := range list {
-			if _, ok := item.(map[string]any); ok {
+	for key, value := range v {
+		switch {
+		case !nested(value):
+		case slices.Contains(Containers, key):
+			list, _ := value.([]any)
+			if slices.ContainsFunc(list, isMap) {
+				return true
+			}
+		case slices.Contains(OtherContainers, key):
+			list, _ := value.([]any)
+			if slices.ContainsFunc(list, hasImage) {
+				return true
+			}
+		case slices.Contains(OneContainer, key):
+			if hasImage(value) {
 				return true
 			}
 		}
 	}
-	for _, key := range OtherContainers {
-		list, _ := v[key].([]any)
-		if slices.ContainsFunc(list, hasImage) {
-			return true
-		}
+	return false
+}
+
+// nested says whether there is anything below a value.
+func nested(v any) bool {
+	switch v.(type) {
+	case map[string]any, []any:
+		return true
+	default:
+		return false
 	}
-	return slices.ContainsFunc(OneContainer, func(key string) bool { return hasImage(v[key]) })
+}
+
+func isMap(v any) bool {
+	_, ok := v.(map[string]any)
+	return ok
 }
 
 func hasImage(v any) bool {
