@@ -163,6 +163,11 @@ func TestRefusedBeforeAnyConnection(t *testing.T) {
 		{"wait", 2, "error: accepts 1 arg(s), received 0\n"},
 		{"wait r-1 --timeout x", 2, "error: invalid argument \"x\" for \"--timeout\" flag: time: invalid duration \"x\"\n"},
 		{"wait r-1 --timeout -1s", 2, "error: --timeout=-1s: want 0 or more\n"},
+		{"agent add", 1, "error: accepts 1 arg(s), received 0\n"},
+		{"agent add claude", 1, "error: --namespaces: say in which namespaces the agent works\n"},
+		{"agent add claude --namespaces shop --for 5m", 1, "error: --for=5m0s: want at least 10m0s, which is the API server's least\n"},
+		{"agent add claude --namespaces shop --out main.go", 1, "error: --out main.go: is there, and is no kubeconfig of agent claude alone; name another file, or remove it\n"},
+		{"agent kubeconfig claude --out main.go", 1, "error: --out main.go: is there, and is no kubeconfig of agent claude alone; name another file, or remove it\n"},
 		{"suspend", 1, "error: requires at least 1 arg(s), only received 0\n"},
 	} {
 		a, _, errOut := setup(t)

@@ -41,7 +41,7 @@ func rootCommand(a *app) *cobra.Command {
 		getCommand(a), describeCommand(a), watchCommand(a), waitCommand(a),
 		approveCommand(a), denyCommand(a), revokeCommand(a),
 		requestCommand(a), reasonCommand(a), withdrawCommand(a),
-		agentsCommand(a), suspendCommand(a), resumeCommand(a),
+		agentsCommand(a), agentCommand(a), suspendCommand(a), resumeCommand(a),
 	)
 	return root
 }
