@@ -90,6 +90,10 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 	if err != nil {
 		return err
 	}
+	key, err := decisionKey(h.config.keyDecision)
+	if err != nil {
+		return err
+	}
 	requests := lookUp(h.mgr.GetAPIReader())
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(admission.GuardConfig{
@@ -101,7 +105,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 		})},
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(requests, h.decider.IsAgent)},
 	} {
-		hook.Metrics, hook.Log, hook.Traces = counters, h.log, h.traces
+		hook.Metrics, hook.Log, hook.Traces, hook.Key = counters, h.log, h.traces, key
 		server.Register(path, admission.NotBy(h.config.collectorName, admission.NewHandler(hook)))
 	}
 	server.Register(registration.TestimonyPath, testimony.NewHandler(h.book.ledger, h.config.collectorName, h.log))

@@ -169,7 +169,7 @@ func TestPackUnpack(t *testing.T) {
 		if i == 7 {
 			ev.RequestObject.Raw = []byte(`"` + strings.Repeat("x", 9<<20) + `"`)
 		}
-		b.Records = append(b.Records, audit.NewRecord("api-1", ev, r))
+		b.Records = append(b.Records, audit.NewRecord("api-1", ev, r, nil))
 	}
 	messages, err := audit.Pack(b, r)
 	if err != nil {
@@ -212,7 +212,7 @@ func TestPackOverlongMetadata(t *testing.T) {
 	r := redactor(t)
 	ev := decodeEvent(t)
 	ev.UserAgent = strings.Repeat("x", 9<<20)
-	messages, err := audit.Pack(audit.Batch{APIServer: "a", Records: []audit.Record{audit.NewRecord("a", ev, r)}}, r)
+	messages, err := audit.Pack(audit.Batch{APIServer: "a", Records: []audit.Record{audit.NewRecord("a", ev, r, nil)}}, r)
 	if err != nil || len(messages) != 1 {
 		t.Fatalf("got %d messages, %v; want one", len(messages), err)
 	}
@@ -239,8 +239,8 @@ func TestDecisions(t *testing.T) {
 		"own.holdfast.dev/d-C":   `nonsense`,
 		"evil.example/d-D":       `{"decision":"Allow"}`,
 	}}
-	records, broken := audit.Decisions(ev)
-	if len(records) != 2 || broken != 1 || records[0].ID != "A" || records[1].Rules[0] != "p/r" {
+	records, broken := audit.Decisions(ev, []string{"guard.holdfast.dev/d-B", "evil.example/d-D"})
+	if len(records) != 2 || broken != 1 || records[0].ID != "A" || records[1].Rules[0] != "p/r" || records[0].Verified || !records[1].Verified {
 		t.Errorf("got %+v and %d broken", records, broken)
 	}
 }
@@ -277,7 +277,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		b := audit.Batch{APIServer: "a"}
 		for i := range list.Events {
-			b.Records = append(b.Records, audit.NewRecord("a", &list.Events[i], r))
+			b.Records = append(b.Records, audit.NewRecord("a", &list.Events[i], r, nil))
 		}
 		messages, err := audit.Pack(b, r)
 		if err != nil {
