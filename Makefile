@@ -6,7 +6,7 @@ BIN := build/bin
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: deps ## the whole story in a minute: an agent is stopped, a person is not (KEEP=1 leaves it running)
@@ -20,6 +20,10 @@ test: deps ## unit tests, fuzz seeds and the end-to-end suite on a real API serv
 .PHONY: e2e
 e2e: deps ## the end-to-end suite alone
 	$(GO) test -count=1 -timeout 45m -parallel 4 ./e2e/...
+
+.PHONY: policy-test
+policy-test: ## the suites of the policies in manifests/policies, each rule of which has to be exercised
+	@$(GO) run ./cmd/kubectl-holdfast policy test --require-coverage manifests/policies
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## golangci-lint, with the floors of the layout

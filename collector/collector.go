@@ -23,6 +23,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/pkg/audit"
 	"github.com/holdfast-dev/holdfast/pkg/audit/redact"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // Log is the durable log.
@@ -65,6 +66,9 @@ type Config struct {
 	// Log and Store are required. The caller stops them after Stop has returned.
 	Log   Log
 	Store Store
+	// DecisionKey is the webhook's: it tells the decisions in audit events that are Holdfast's
+	// from those that somebody else wrote under its names. Required.
+	DecisionKey *decision.Key
 	// Teller tells the webhook what the events say of AccessRequests. Nil tells nobody.
 	Teller *Teller
 	// Registry takes the metrics; nil is a new one. It is what /metrics shows.
@@ -89,6 +93,8 @@ func (c *Config) validate() error {
 		return errors.New("collector: TLS: want ClientCAs")
 	case c.Log == nil || c.Store == nil:
 		return errors.New("collector: Log and Store: want both")
+	case c.DecisionKey == nil:
+		return errors.New("collector: DecisionKey: want the key that the webhook signs decisions with")
 	case c.MaxBody < 0 || c.MaxBody > 1<<30:
 		return fmt.Errorf("collector: MaxBody of %d: want at most %d", c.MaxBody, 1<<30)
 	}

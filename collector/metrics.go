@@ -18,6 +18,7 @@ type metrics struct {
 	stored          prometheus.Counter
 	duplicates      prometheus.Counter
 	decisions       prometheus.Counter
+	unverified      prometheus.Counter
 	quarantineRows  prometheus.Counter
 	redelivered     prometheus.Counter
 	moveErrors      prometheus.Counter
@@ -76,6 +77,7 @@ func newMetrics(reg *prometheus.Registry, c *Collector) *metrics {
 		stored:          counter("rows_stored_total", "New rows of audit_events."),
 		duplicates:      counter("rows_duplicate_total", "Events that were in audit_events already."),
 		decisions:       counter("decision_rows_stored_total", "New rows of audit_decisions."),
+		unverified:      counter("decisions_unverified_total", "Decisions in events that came, under Holdfast's names and without its signature: somebody else's webhook, or another key."),
 		quarantineRows:  counter("quarantine_rows_stored_total", "New rows of quarantine."),
 		redelivered:     counter("messages_redelivered_total", "Messages that the stream handed out again."),
 		moveErrors:      counter("store_errors_total", "Failed attempts to move messages into the database."),

@@ -130,9 +130,15 @@ func (c *Collector) batch(apiServer string, p payload) audit.Batch {
 		b.Quarantine = append(b.Quarantine, c.quarantine(rej.Reason, payload{data: rej.Raw, length: int64(len(rej.Raw))}))
 	}
 	b.Records = make([]audit.Record, 0, len(list.Events))
-	c.tell(list.Events)
+	signed := make([][]string, len(list.Events))
 	for i := range list.Events {
-		rec := audit.NewRecord(apiServer, &list.Events[i], c.redactor)
+		signed[i] = audit.Signed(&list.Events[i], c.cfg.DecisionKey)
+	}
+	c.tell(list.Events, signed)
+	for i := range list.Events {
+		rec := audit.NewRecord(apiServer, &list.Events[i], c.redactor, signed[i])
+		records, _ := audit.Decisions(&rec.Event, signed[i])
+		c.metrics.unverified.Add(float64(len(records) - len(signed[i])))
 		c.metrics.redacted.Add(float64(rec.Redaction.Values))
 		c.metrics.removed.Add(float64(len(rec.Redaction.Removed)))
 		b.Records = append(b.Records, rec)
@@ -142,13 +148,13 @@ func (c *Collector) batch(apiServer string, p payload) audit.Batch {
 
 // tell passes on what events say of AccessRequests: before they are durable, so that the
 // webhook learns it while the log is away.
-func (c *Collector) tell(events []auditv1.Event) {
+func (c *Collector) tell(events []auditv1.Event, signed [][]string) {
 	if c.cfg.Teller == nil {
 		return
 	}
 	var said decision.Testimony
 	for i := range events {
-		said.Add(audit.Testify(&events[i]))
+		said.Add(audit.Testify(&events[i], signed[i]))
 	}
 	c.cfg.Teller.Tell(said)
 }

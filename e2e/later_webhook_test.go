@@ -25,6 +25,25 @@ import (
 // at a time.
 func (c *cluster) laterWebhook(t *testing.T, ns string, operation registrationv1.OperationType, answer func() string) (remove func()) {
 	t.Helper()
+	var mu sync.Mutex
+	return c.somebodysWebhook(t, "later.example.com", ns, operation, func(request *admissionv1.AdmissionRequest, response *admissionv1.AdmissionResponse) {
+		if request.UserInfo.Username == "system:serviceaccount:"+local.AgentNamespace+":"+local.AgentAccount {
+			mu.Lock()
+			why := answer()
+			mu.Unlock()
+			if why != "" {
+				response.Allowed, response.Result = false, &metav1.Status{Message: why}
+			}
+		}
+	})
+}
+
+// somebodysWebhook registers a validating webhook of a name for ConfigMaps of a namespace, and
+// returns what removes it. It allows, unless respond changes that.
+func (c *cluster) somebodysWebhook(
+	t *testing.T, name, ns string, operation registrationv1.OperationType, respond func(*admissionv1.AdmissionRequest, *admissionv1.AdmissionResponse),
+) (remove func()) {
+	t.Helper()
 	authority, err := certs.NewAuthority("later", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +56,6 @@ func (c *cluster) laterWebhook(t *testing.T, ns string, operation registrationv1
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review admissionv1.AdmissionReview
 		if err := json.NewDecoder(r.Body).Decode(&review); err != nil || review.Request == nil {
@@ -45,14 +63,7 @@ func (c *cluster) laterWebhook(t *testing.T, ns string, operation registrationv1
 			return
 		}
 		response := &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true}
-		if review.Request.UserInfo.Username == "system:serviceaccount:"+local.AgentNamespace+":"+local.AgentAccount {
-			mu.Lock()
-			why := answer()
-			mu.Unlock()
-			if why != "" {
-				response.Allowed, response.Result = false, &metav1.Status{Message: why}
-			}
-		}
+		respond(review.Request, response)
 		review.Request, review.Response = nil, response
 		_ = json.NewEncoder(w).Encode(review)
 	}))
@@ -64,7 +75,7 @@ func (c *cluster) laterWebhook(t *testing.T, ns string, operation registrationv1
 	_, err = hooks.Create(t.Context(), &registrationv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: "later-" + ns},
 		Webhooks: []registrationv1.ValidatingWebhook{{
-			Name: "later.example.com", SideEffects: &none, FailurePolicy: &fail, AdmissionReviewVersions: []string{"v1"},
+			Name: name, SideEffects: &none, FailurePolicy: &fail, AdmissionReviewVersions: []string{"v1"},
 			ClientConfig:      registrationv1.WebhookClientConfig{URL: &server.URL, CABundle: authority.CertPEM()},
 			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": ns}},
 			Rules: []registrationv1.RuleWithOperations{{

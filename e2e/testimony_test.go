@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,11 +10,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	admissionv1 "k8s.io/api/admission/v1"
+	registrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/holdfast-dev/holdfast/e2e/local"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // TestTestimony: what the audit stream shows speeds up settling, and voids Reviews that were
@@ -25,6 +29,7 @@ func TestTestimony(t *testing.T) {
 	t.Run("GivesBackAtOnce", func(t *testing.T) { inHistory(t, c, givesBackAtOnce(t, c)) })
 	t.Run("Impersonated", func(t *testing.T) { impersonated(t, c) })
 	t.Run("OnlyTheCollector", func(t *testing.T) { onlyTheCollector(t, c) })
+	t.Run("Forged", func(t *testing.T) { forged(t, c) })
 	for _, part := range []string{local.NATS, local.Postgres} {
 		if err := c.run.Kill(part); err != nil {
 			t.Fatal(err)
@@ -113,6 +118,53 @@ func impersonated(t *testing.T, c *cluster) {
 	// The mark is Holdfast's: nobody takes it off.
 	review := got.Status.Reviews[0].Name
 	c.refused(t, "cannot be changed", admin, "annotate", "review", review, "holdfast.dev/voided-")
+}
+
+// forged (T78): decisions that somebody else's webhook writes under the guard's name are kept as
+// what they are, beside Holdfast's own, which are all verified; and nobody believes them.
+func forged(t *testing.T, c *cluster) {
+	ns := c.namespace(t)
+	remove := c.somebodysWebhook(t, decision.GuardWebhook, ns, registrationv1.Create, func(_ *admissionv1.AdmissionRequest, response *admissionv1.AdmissionResponse) {
+		response.AuditAnnotations = map[string]string{
+			"d-FORGED": `{"decision":"Deny","reason":"Rule","agents":["forged"],"rules":["forged/forged"],"accessRequest":"forged"}`,
+		}
+	})
+	defer remove()
+	c.must(t, human, "-n", ns, "create", "configmap", "of-a-person")
+	if r := c.kubectl(t, agent, "-n", ns, "create", "configmap", "of-an-agent", "--request-timeout=3s"); r.code == 0 {
+		t.Error("what the policy holds passes")
+	}
+	database := c.database(t)
+	one := func(sql string, args ...any) (got string) {
+		t.Helper()
+		if err := database.QueryRow(t.Context(), sql, args...).Scan(&got); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			t.Fatal(err)
+		}
+		return got
+	}
+	eventually(t, 20*time.Second, "both decisions are in Postgres", func() error {
+		got := one(`SELECT coalesce(string_agg(DISTINCT d.decision || ' ' || d.verified, ', ' ORDER BY d.decision || ' ' || d.verified), '')
+			FROM audit_decisions d JOIN audit_events e USING (stage_timestamp, event_digest)
+			WHERE e.namespace = $1 AND d.webhook = 'guard.holdfast.dev'`, ns)
+		if want := "Deny false, Hold true"; got != want {
+			return fmt.Errorf("%q, want %q", got, want)
+		}
+		return nil
+	})
+	if got := one("SELECT count(*)::text FROM audit_decisions WHERE verified IS NOT true AND decision_id <> 'FORGED'"); got != "0" {
+		t.Errorf("%s of Holdfast's own decisions are not verified", got)
+	}
+	if got := one("SELECT count(*)::text FROM audit_decisions WHERE repeated"); got != "0" {
+		t.Errorf("%s of Holdfast's own decisions are said to be repeated", got)
+	}
+	person := one(`SELECT concat_ws(' ', username, verb, coalesce(decision, '-'), unverified) FROM agent_activity
+		WHERE username = 'human' AND verb = 'create' AND object = $1`, ns+"/configmaps/of-a-person")
+	if want := "human create - 1"; person != want {
+		t.Errorf("agent_activity has %q, want %q", person, want)
+	}
+	if got := one("SELECT count(*)::text FROM access_request_history WHERE access_request = 'forged'"); got != "0" {
+		t.Errorf("access_request_history has %s rows of a forged decision", got)
+	}
 }
 
 // onlyTheCollector: the API server's certificate is no good for testifying, nor is none.

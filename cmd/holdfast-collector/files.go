@@ -7,14 +7,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/holdfast-dev/holdfast/cmd/internal/keyfile"
 	"github.com/holdfast-dev/holdfast/pkg/audit/redact"
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // serverTLS reads the files once, to fail at start, and the certificate again when its file
@@ -68,13 +68,7 @@ func redactionKey(file string) ([]byte, error) {
 	if file == "" {
 		return key, nil
 	}
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := createKey(file, key); err != nil {
-			return nil, fmt.Errorf("--redaction-key-file: %w", err)
-		}
-		data, err = os.ReadFile(file) // another process may have been first
-	}
+	data, err := keyfile.ReadOrMake(file, []byte(hex.EncodeToString(key)+"\n"))
 	if err != nil {
 		return nil, fmt.Errorf("--redaction-key-file: %w", err)
 	}
@@ -85,20 +79,15 @@ func redactionKey(file string) ([]byte, error) {
 	return key, nil
 }
 
-// createKey lets the file appear whole or not at all, and never replaces one.
-func createKey(file string, key []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(file), ".redaction-key-*") // mode 0600
+// decisionKey reads the key that the webhook signs decisions with, or makes it.
+func decisionKey(file string) (*decision.Key, error) {
+	secret, err := keyfile.Read(file)
 	if err != nil {
-		return fmt.Errorf("creating: %w", err)
+		return nil, fmt.Errorf("--decision-key-file: %w", err)
 	}
-	defer func() { _ = os.Remove(temp.Name()) }() // the key has a name of its own by then
-	_, err = temp.WriteString(hex.EncodeToString(key) + "\n")
-	err = errors.Join(err, temp.Sync(), temp.Close())
+	key, err := decision.NewKey(secret)
 	if err != nil {
-		return fmt.Errorf("writing: %w", err)
+		return nil, fmt.Errorf("--decision-key-file %s: %w", file, err)
 	}
-	if err := os.Link(temp.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("naming: %w", err)
-	}
-	return nil
+	return key, nil
 }

@@ -102,7 +102,7 @@ func setup(t *testing.T) *world {
 	w.o = options{
 		listen: fmt.Sprintf("127.0.0.1:%d", freePort(t)), healthListen: fmt.Sprintf("127.0.0.1:%d", freePort(t)),
 		natsURL: w.nats.url(), databaseURL: dsn, streamReplicas: 1, streamMaxBytes: 64 << 20, logFormat: "text",
-		redactionKeyFile: filepath.Join(t.TempDir(), "key"),
+		redactionKeyFile: filepath.Join(t.TempDir(), "key"), decisionKeyFile: filepath.Join(t.TempDir(), "decisions"),
 	}
 	w.certificates(t)
 	if w.conn, err = pgx.Connect(t.Context(), dsn); err != nil {

@@ -20,6 +20,7 @@ type options struct {
 	certFile, keyFile, caFile string
 	natsURL, databaseURL      string
 	redactionKeyFile          string
+	decisionKeyFile           string
 	streamMaxBytes            int64
 	streamReplicas            int
 	logFormat                 string
@@ -43,11 +44,12 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&o.natsURL, "nats-url", "", "NATS server, nats://host:port; needs JetStream, sync_interval: always, and max_payload of at least 8 MiB")
 	f.StringVar(&o.databaseURL, "database-url", "", "Postgres; DATABASE_URL in the environment is better, since flags are visible to others")
 	f.StringVar(&o.redactionKeyFile, "redaction-key-file", "", "key of the digests that stand for values; made, with mode 0600, if it does not exist; without the flag each process has its own, and equal values can be seen only within one run")
+	f.StringVar(&o.decisionKeyFile, "decision-key-file", "", "the webhook's file of that name: decisions in audit events that are not signed with its key are stored as unverified and not acted upon; made, with mode 0600, if it does not exist")
 	f.Int64Var(&o.streamMaxBytes, "stream-max-bytes", jetstream.DefaultMaxBytes, "bound of the stream on disk; a full stream refuses, it discards nothing")
 	f.IntVar(&o.streamReplicas, "stream-replicas", 1, "copies of the stream in a NATS cluster")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	o.webhook.add(f)
-	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "nats-url"} {
+	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "nats-url", "decision-key-file"} {
 		cobra.CheckErr(cmd.MarkFlagRequired(name))
 	}
 	return cmd
@@ -106,12 +108,17 @@ func (o *options) collector(ctx context.Context, logger *slog.Logger) (collector
 	if o.redactionKeyFile == "" {
 		logger.WarnContext(ctx, "redaction_key_is_of_this_process_only")
 	}
+	decisions, err := decisionKey(o.decisionKeyFile)
+	if err != nil {
+		return collector.Config{}, err
+	}
 	teller, err := o.webhook.teller(logger)
 	if err != nil {
 		return collector.Config{}, err
 	}
 	return collector.Config{
-		Listen: o.listen, HealthListen: o.healthListen, TLS: tlsConfig, RedactionKey: key, Teller: teller, Logger: logger,
+		Listen: o.listen, HealthListen: o.healthListen, TLS: tlsConfig, RedactionKey: key,
+		DecisionKey: decisions, Teller: teller, Logger: logger,
 	}, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 func TestServe(t *testing.T) {
@@ -191,6 +193,34 @@ func TestDurableBeforeAnswer(t *testing.T) {
 	m, err := js.GetMsg("HOLDFAST_AUDIT", 1)
 	if err != nil || bytes.Count(m.Data, []byte(`"auditID":"durable-`)) != 5 {
 		t.Errorf("message 1 after the restart: %v, want five events", err)
+	}
+}
+
+// TestForgedDecisionsAreNotBelieved: of two decisions in one event, the one that is signed with
+// the key of --decision-key-file is verified.
+func TestForgedDecisionsAreNotBelieved(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	key, err := decisionKey(w.o.decisionKeyFile) // as the webhook does, whichever comes first
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.serve(t)
+	w.ready(t)
+	name, value := key.Annotation(decision.Record{ID: "REAL", Webhook: decision.GuardWebhook, Decision: "Deny", Reason: decision.ReasonRule})
+	w.post(t, list("forged", 1, func(_ int, ev map[string]any) {
+		ev["annotations"] = map[string]any{
+			decision.GuardWebhook + "/" + name:       value,
+			decision.GuardWebhook + "/d-FORGED":      `{"decision":"Allow","reason":"Approved","accessRequest":"ar-1"}`,
+			decision.GuardWebhook + "/d-COPIED":      value,
+			decision.OwnWebhook + "/" + name:         value,
+			"somebody.example.com/" + name + "-else": value,
+		}
+	}))
+	w.wants(t, "SELECT string_agg(webhook || ' ' || decision_id || ' ' || verified, ', ' ORDER BY webhook, decision_id) FROM audit_decisions",
+		"guard.holdfast.dev COPIED false, guard.holdfast.dev FORGED false, guard.holdfast.dev REAL true, own.holdfast.dev REAL false")
+	if got := w.metric("decisions_unverified_total"); got != "3" {
+		t.Errorf("decisions_unverified_total: got %s, want 3", got)
 	}
 }
 

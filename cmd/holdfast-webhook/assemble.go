@@ -100,6 +100,10 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 		IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: lookUp(h.mgr.GetAPIReader()), Gone: h.book.objects.Gone,
 		Asks: h.decider, Room: h.book.ledger.Reserve, Net: h.net,
 	}
+	key, err := decisionKey(h.config.keyDecision)
+	if err != nil {
+		return err
+	}
 	for path, hook := range map[string]admission.Config{
 		registration.GuardPath: {Webhook: decision.GuardWebhook, Judge: admission.Guard(admission.GuardConfig{
 			Engine: h.decider, Objects: h.book.objects, Hold: holder, Saw: h.saw,
@@ -108,10 +112,10 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 		registration.OwnPath:   {Webhook: decision.OwnWebhook, Judge: admission.Own(own)},
 		registration.StampPath: {Webhook: decision.StampWebhook, Judge: admission.Stamp(own)},
 	} {
-		hook.Metrics, hook.Log, hook.Traces = counters, h.log, h.traces
+		hook.Metrics, hook.Log, hook.Traces, hook.Key = counters, h.log, h.traces, key
 		server.Register(path, admission.NotBy(h.config.collectorName, admission.NewHandler(hook)))
 	}
-	authorize, err := h.authorizer()
+	authorize, err := h.authorizer(key)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/holdfast-dev/holdfast/cmd/internal/keyfile"
 	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/access/fingerprint"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
@@ -75,13 +74,27 @@ func readKey(file string) ([]byte, error) {
 	if file == "" {
 		return nil, errors.New("--fingerprint-key-file: want a file with at least 32 random bytes, the same for all replicas; it is made where it does not exist")
 	}
-	key, err := os.ReadFile(file)
-	if !errors.Is(err, os.ErrNotExist) {
-		return key, err
-	}
-	key = []byte(rand.Text() + rand.Text())
-	if err := os.WriteFile(file, key, 0o600); err != nil {
+	key, err := keyfile.Read(file)
+	if err != nil {
 		return nil, fmt.Errorf("--fingerprint-key-file: %w", err)
+	}
+	return key, nil
+}
+
+// decisionKey reads the key that decisions are signed with, and makes one where there is no
+// file. Replicas and the collector have to share it: a decision signed with another key is
+// nobody's.
+func decisionKey(file string) (*decision.Key, error) {
+	if file == "" {
+		return nil, errors.New("--decision-key-file: want a file with at least 32 random bytes, the same for all replicas and the collector; it is made where it does not exist")
+	}
+	secret, err := keyfile.Read(file)
+	if err != nil {
+		return nil, fmt.Errorf("--decision-key-file: %w", err)
+	}
+	key, err := decision.NewKey(secret)
+	if err != nil {
+		return nil, fmt.Errorf("--decision-key-file %s: %w", file, err)
 	}
 	return key, nil
 }

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/engine"
 	"github.com/holdfast-dev/holdfast/pkg/kube"
 	"github.com/holdfast-dev/holdfast/webhook/authorizer"
@@ -39,12 +40,12 @@ func newReads(ctx context.Context, mgr manager.Manager, decider *engine.Engine, 
 	}, nil
 }
 
-func (h *hooks) authorizer() (http.Handler, error) {
+func (h *hooks) authorizer(key *decision.Key) (http.Handler, error) {
 	counters, err := authorizer.NewMetrics(metrics.Registry)
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	return authorizer.NewHandler(authorizer.Config{
-		Engine: h.decider, Cluster: h.reads, Metrics: counters, Saw: h.saw, Log: h.log,
+		Engine: h.decider, Cluster: h.reads, Key: key, Metrics: counters, Saw: h.saw, Log: h.log,
 	}), nil
 }

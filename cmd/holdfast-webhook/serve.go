@@ -38,10 +38,12 @@ type serveConfig struct {
 	netFile       string
 	// keyFingerprint is the file of the fingerprints' key.
 	keyFingerprint string
-	trustTraces    bool
-	logFormat      string
-	keep           keepConfig
-	notify         notifyConfig
+	// keyDecision is the file of the key that decisions are signed with.
+	keyDecision string
+	trustTraces bool
+	logFormat   string
+	keep        keepConfig
+	notify      notifyConfig
 }
 
 func serveCommand() *cobra.Command {
@@ -63,11 +65,12 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&c.collectorName, "collector-name", "holdfast-collector", "common name of the collector's client certificate: it may tell what it has seen in the audit stream, and nothing else")
 	f.StringVar(&c.netFile, "net-file", "", "net.yaml as rendered for the API server: lets statuses and warnings say which Agents are outside")
 	f.StringVar(&c.keyFingerprint, "fingerprint-key-file", "", "at least 32 random bytes, the same for all replicas, that changes are fingerprinted with; made where it does not exist")
+	f.StringVar(&c.keyDecision, "decision-key-file", "", "at least 32 random bytes, the same for all replicas and the collector, that decisions in audit events are signed with; made where it does not exist")
 	f.BoolVar(&c.trustTraces, "trust-traces", false, "the API server has the rendered tracing configuration: calls with one trace ID are one request; it is probed, and not believed before")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	c.keep.add(f)
 	c.notify.flags(f)
-	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "fingerprint-key-file"} {
+	for _, name := range []string{"tls-cert-file", "tls-private-key-file", "client-ca-file", "fingerprint-key-file", "decision-key-file"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	return cmd

@@ -42,6 +42,7 @@ func rootCommand(a *app) *cobra.Command {
 		approveCommand(a), denyCommand(a), revokeCommand(a),
 		requestCommand(a), reasonCommand(a), withdrawCommand(a),
 		agentsCommand(a), agentCommand(a), suspendCommand(a), resumeCommand(a),
+		policyCommand(a),
 	)
 	return root
 }

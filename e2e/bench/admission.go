@@ -76,9 +76,13 @@ func noop(context.Context, *admission.Review) decision.Decision {
 
 // handlerOf is what the server of that name serves.
 func handlerOf(name string) (http.Handler, error) {
+	key, err := decision.NewKey(bytes.Repeat([]byte("bench"), 8))
+	if err != nil {
+		return nil, err
+	}
 	switch name {
 	case "authorizer":
-		return benchAuthorizer()
+		return benchAuthorizer(key)
 	case "authorizer-noop":
 		return http.HandlerFunc(noopAuthorizer), nil
 	}
@@ -91,7 +95,7 @@ func handlerOf(name string) (http.Handler, error) {
 		judge = admission.Guard(admission.GuardConfig{Engine: e})
 	}
 	return admission.NewHandler(admission.Config{
-		Webhook: decision.GuardWebhook, Judge: judge, Log: slog.New(slog.DiscardHandler),
+		Webhook: decision.GuardWebhook, Judge: judge, Log: slog.New(slog.DiscardHandler), Key: key,
 	}), nil
 }
 

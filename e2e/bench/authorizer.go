@@ -98,7 +98,7 @@ func accessReview(resource, name string) []byte {
 }
 
 // benchAuthorizer has 1,000 rules and as many grants.
-func benchAuthorizer() (http.Handler, error) {
+func benchAuthorizer(key *decision.Key) (http.Handler, error) {
 	e, err := engineWith(1000)
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func benchAuthorizer() (http.Handler, error) {
 		})
 	}
 	e.LoadGrants(access.NewGrants(asked))
-	return authorizer.NewHandler(authorizer.Config{Engine: e, Cluster: nothing{}, Log: slog.New(slog.DiscardHandler)}), nil
+	return authorizer.NewHandler(authorizer.Config{Engine: e, Cluster: nothing{}, Key: key, Log: slog.New(slog.DiscardHandler)}), nil
 }
 
 // noopAuthorizer does what any authorizer has to.

@@ -199,6 +199,10 @@ func (l *Local) serverFlags(port, healthPort int) []string {
 	}
 }
 
+// decisionKeyFile is shared by the webhook, which signs with it, and the collector. Whichever
+// starts first makes it.
+const decisionKeyFile = "holdfast/decision.key"
+
 func (l *Local) startCollector(ctx context.Context) error {
 	if !l.config.evidence() {
 		return nil
@@ -210,6 +214,7 @@ func (l *Local) startCollector(ctx context.Context) error {
 			Args: slices.Concat(l.serverFlags(l.ports.collector, l.ports.collectorHealth),
 				[]string{
 					"--nats-url", l.info.NATSURL, "--redaction-key-file", l.dir.data("holdfast/redaction.key"),
+					"--decision-key-file", l.dir.data(decisionKeyFile),
 					"--webhook-url", l.info.WebhookURL, "--webhook-ca-file", l.dir.data("holdfast/ca.crt"),
 					"--webhook-client-cert-file", l.dir.data("holdfast/collector.crt"), "--webhook-client-key-file", l.dir.data("holdfast/collector.key"),
 				},
@@ -259,6 +264,7 @@ func (l *Local) webhookPart(name string, port, healthPort int) *part {
 				[]string{
 					"--kubeconfig", l.webhookKubeconfig(), "--net-file", filepath.Join(l.registration().Dir, registration.NetFile),
 					"--fingerprint-key-file", l.dir.data("holdfast/fingerprint.key"), "--trust-traces",
+					"--decision-key-file", l.dir.data(decisionKeyFile),
 				},
 				l.config.WebhookArgs),
 			Env: l.config.WebhookEnv,

@@ -171,7 +171,7 @@ func TestPackUnpack(t *testing.T) {
 		if i == 7 {
 			ev.RequestObject.Raw = []byte(`"` + strings.Repeat("x", 9<<20) + `"`)
 		}
-		b.Records = append(b.Records, audit.NewRecord("api-1", ev, r))
+		b.Records = append(b.Records, audit.NewRecord("api-1", ev, r, nil))
 	}
 	messages, err := audit.Pack(b, r)
 	if err != nil {
@@ -214,7 +214,7 @@ func TestPackOverlongMetadata(t *testing.T) {
 	r := redactor(t)
 	ev := decodeEvent(t)
 	ev.UserAgent = strings.Repeat("x", 9<<20)
-	messages, err := audit.Pack(audit.Batch{APIServer: "a", Records: []audit.Record{audit.NewRecord("a", ev, r)}}, r)
+	messages, err := audit.Pack(audit.Batch{APIServer: "a", Records: []audit.Record{audit.NewRecord("a", ev, r, nil)}}, r)
 	if err != nil || len(messages) != 1 {
 		t.Fatalf("got %d messages, %v; want one", len(messages), err)
 	}
@@ -238,8 +238,8 @@ func TestUnpackRefuses(t *testing.T) {
 func TestAuthorizerDecisions(t *testing.T) {
 	t.Parallel()
 	want := decision.Record{ID: "ID", Webhook: decision.AuthorizerWebhook, Decision: "Hold", Reason: decision.ReasonRule, Rules: []string{"p/r"}}
-	for reason, records := range map[string]int{want.AuthorizationReason("no"): 1, `RBAC: allowed by ClusterRoleBinding "x"`: 0, "": 0} {
-		got, broken := audit.Decisions(&auditv1.Event{Annotations: map[string]string{decision.AuthorizationReason: reason}})
+	for reason, records := range map[string]int{(*decision.Key)(nil).AuthorizationReason(want, "no"): 1, `RBAC: allowed by ClusterRoleBinding "x"`: 0, "": 0} {
+		got, broken := audit.Decisions(&auditv1.Event{Annotations: map[string]string{decision.AuthorizationReason: reason}}, nil)
 		if len(got) != records || broken != 0 {
 			t.Errorf("%q: %+v, %d broken", reason, got, broken)
 		}
@@ -257,8 +257,8 @@ func TestDecisions(t *testing.T) {
 		"own.holdfast.dev/d-C":   `nonsense`,
 		"evil.example/d-D":       `{"decision":"Allow"}`,
 	}}
-	records, broken := audit.Decisions(ev)
-	if len(records) != 2 || broken != 1 || records[0].ID != "A" || records[1].Rules[0] != "p/r" {
+	records, broken := audit.Decisions(ev, []string{"guard.holdfast.dev/d-B", "evil.example/d-D"})
+	if len(records) != 2 || broken != 1 || records[0].ID != "A" || records[1].Rules[0] != "p/r" || records[0].Verified || !records[1].Verified {
 		t.Errorf("got %+v and %d broken", records, broken)
 	}
 }
@@ -295,7 +295,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		b := audit.Batch{APIServer: "a"}
 		for i := range list.Events {
-			b.Records = append(b.Records, audit.NewRecord("a", &list.Events[i], r))
+			b.Records = append(b.Records, audit.NewRecord("a", &list.Events[i], r, nil))
 		}
 		messages, err := audit.Pack(b, r)
 		if err != nil {

@@ -42,13 +42,15 @@ type Record struct {
 	Event auditv1.Event `json:"event"`
 	// Redaction says what redaction did to it.
 	Redaction redact.Report `json:"redaction"`
+	// Signed are the keys of the annotations that Holdfast itself made.
+	Signed []string `json:"signed,omitempty"`
 }
 
-// NewRecord redacts ev, which it changes and keeps.
-func NewRecord(apiServer string, ev *auditv1.Event, r *redact.Redactor) Record {
+// NewRecord redacts ev, which it changes and keeps. signed is what Signed returned for it.
+func NewRecord(apiServer string, ev *auditv1.Event, r *redact.Redactor, signed []string) Record {
 	id := Identity(apiServer, ev)
-	report := r.Event(ev)
-	return Record{Identity: id[:], Event: *ev, Redaction: report}
+	report := r.Event(ev, signed...)
+	return Record{Identity: id[:], Event: *ev, Redaction: report, Signed: signed}
 }
 
 // Quarantine is something that came instead of an event, or an event that has no place in the

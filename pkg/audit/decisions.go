@@ -12,12 +12,14 @@ import (
 
 // Decisions returns the decisions that the annotations of ev claim, in the order of their
 // keys, and how many annotations have the form of a decision and are none. They are claims:
-// anybody who may register a webhook can write annotations under Holdfast's names.
-func Decisions(ev *auditv1.Event) (records []decision.Record, broken int) {
+// anybody who may register a webhook can write annotations under Holdfast's names. Verified
+// are those whose keys are in signed, which is what Signed returned for the event as it came.
+func Decisions(ev *auditv1.Event, signed []string) (records []decision.Record, broken int) {
 	for _, key := range slices.Sorted(maps.Keys(ev.Annotations)) {
 		rec, err := parse(key, ev.Annotations[key])
 		switch {
 		case err == nil:
+			rec.Verified = slices.Contains(signed, key)
 			records = append(records, rec)
 		case !errors.Is(err, decision.ErrNotDecision):
 			broken++
@@ -32,4 +34,17 @@ func parse(key, value string) (decision.Record, error) {
 		return decision.ParseAuthorizationReason(value)
 	}
 	return decision.ParseAnnotation(key, value)
+}
+
+// Signed returns the keys of the annotations that Holdfast signed with k, in order. It is to
+// be taken before redaction, which may change others.
+func Signed(ev *auditv1.Event, k *decision.Key) []string {
+	var signed []string
+	for key, value := range ev.Annotations {
+		if _, err := parse(key, value); err == nil && k.Signed(key, value) {
+			signed = append(signed, key)
+		}
+	}
+	slices.Sort(signed)
+	return signed
 }

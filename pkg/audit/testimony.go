@@ -8,17 +8,17 @@ import (
 )
 
 // Testify returns what a complete event says of AccessRequests and Reviews; nothing for most.
-// Like the decisions on which it rests it is a claim, and whoever acts on it checks that the
-// decision is one that Holdfast made.
-func Testify(ev *auditv1.Event) decision.Testimony {
+// It rests on the decisions that are verified, by the keys in signed, and on no others.
+func Testify(ev *auditv1.Event, signed []string) decision.Testimony {
 	var t decision.Testimony
-	if ev.Stage != auditv1.StageResponseComplete || ev.ResponseStatus == nil || len(ev.Annotations) == 0 {
+	if ev.Stage != auditv1.StageResponseComplete || ev.ResponseStatus == nil || len(signed) == 0 {
 		return t
 	}
-	records, _ := Decisions(ev)
+	records, _ := Decisions(ev, signed)
 	for i := range records {
 		r := &records[i]
 		switch {
+		case !r.Verified:
 		case r.Webhook == decision.GuardWebhook && r.Reason == decision.ReasonApproved && r.AccessRequest != "":
 			t.Outcomes = append(t.Outcomes, decision.Outcome{
 				AccessRequest: r.AccessRequest, DecisionID: r.ID, Status: int(ev.ResponseStatus.Code),

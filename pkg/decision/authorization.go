@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"crypto/hmac"
 	"fmt"
 	"strings"
 )
@@ -21,24 +22,52 @@ const (
 // maxReasonRules bounds the rules that a reason names, in bytes: the client sees them, too.
 const maxReasonRules = 1024
 
+// macField is the last of a reason's fields: the code over those before it.
+const macField = " mac="
+
 // AuthorizationReason is the reason that an authorizer gives for a decision: a sentence for
-// people, and the record behind it in brackets. An Allow's is for the audit event alone; a
-// Deny's reaches the client.
-func (r Record) AuthorizationReason(sentence string) string {
+// people, and the record behind it in brackets, with a code over it. An Allow's is for the
+// audit event alone; a Deny's reaches the client.
+func (k *Key) AuthorizationReason(r Record, sentence string) string {
 	fields := []string{r.ID, r.Decision, string(r.Reason)}
-	if r.AccessRequest != "" {
-		fields = append(fields, "request="+r.AccessRequest)
+	for _, list := range []struct {
+		name  string
+		names []string
+	}{{"request", present(r.AccessRequest)}, {"agents", r.Agents}, {"rules", r.Rules}, {"observed", r.Observed}} {
+		if len(list.names) > 0 {
+			fields = append(fields, list.name+"="+joined(list.names))
+		}
 	}
-	if len(r.Agents) > 0 {
-		fields = append(fields, "agents="+joined(r.Agents))
+	text := strings.Join(fields, " ")
+	if k != nil {
+		text += macField + k.mac(AuthorizerWebhook, text)
 	}
-	if len(r.Rules) > 0 {
-		fields = append(fields, "rules="+joined(r.Rules))
+	return sentence + reasonBegin + text + reasonEnd
+}
+
+func present(s string) []string {
+	if s == "" {
+		return nil
 	}
-	if len(r.Observed) > 0 {
-		fields = append(fields, "observed="+joined(r.Observed))
+	return []string{s}
+}
+
+// signedReason says whether the record in a reason has the code that this Key makes for it.
+func (k *Key) signedReason(reason string) bool {
+	text, ok := recordIn(reason)
+	at := strings.LastIndex(text, macField)
+	return ok && at >= 0 && hmac.Equal([]byte(text[at+len(macField):]), []byte(k.mac(AuthorizerWebhook, text[:at])))
+}
+
+// recordIn is the text of the record at the end of a reason. The sentence before it can quote
+// what the client sent, so that only the end counts.
+func recordIn(reason string) (text string, ok bool) {
+	at := strings.LastIndex(reason, reasonBegin)
+	text, ok = strings.CutSuffix(reason, reasonEnd)
+	if at < 0 || !ok {
+		return "", false
 	}
-	return sentence + reasonBegin + strings.Join(fields, " ") + reasonEnd
+	return text[at+len(reasonBegin):], true
 }
 
 // joined joins names, none of which has a comma, as far as there is room for them.
@@ -55,15 +84,13 @@ func joined(names []string) string {
 
 // ParseAuthorizationReason reads the record that AuthorizationReason wrote. It returns
 // ErrNotDecision where there is none, and another error where there is one that it does not
-// understand. The record is a claim.
+// understand. The record is a claim; Key.Signed tells whether to believe it.
 func ParseAuthorizationReason(reason string) (Record, error) {
-	// The sentence can quote what the client sent, so that only the end counts.
-	at := strings.LastIndex(reason, reasonBegin)
-	text, ok := strings.CutSuffix(reason, reasonEnd)
-	if at < 0 || !ok {
+	text, ok := recordIn(reason)
+	if !ok {
 		return Record{}, ErrNotDecision
 	}
-	fields := strings.Fields(text[at+len(reasonBegin):])
+	fields := strings.Fields(text)
 	if len(fields) < 3 {
 		return Record{}, fmt.Errorf("authorization reason: want an ID, a decision and a reason, got %d words", len(fields))
 	}

@@ -57,21 +57,25 @@ type Record struct {
 	DryRun bool `json:"dryRun,omitempty"`
 	// Truncated is set where lists were cut to keep the record within its bound.
 	Truncated bool `json:"truncated,omitempty"`
+
+	// Verified says that the record has the code of Holdfast's own key. It is set by who
+	// reads it, and not part of its value.
+	Verified bool `json:"-"`
 }
 
 // ErrNotDecision says that an annotation is none of Holdfast's decisions.
 var ErrNotDecision = errors.New("not a decision annotation")
 
 // Annotation returns the key (without the webhook's name, which the API server adds) and
-// the value to put into AdmissionResponse.auditAnnotations. The value is at most 4 KiB of
-// JSON; lists that would go beyond are cut and Truncated is set.
+// the value to put into AdmissionResponse.auditAnnotations; Key.Annotation signs it. The value
+// is at most 4 KiB of JSON; lists that would go beyond are cut and Truncated is set.
 func (r Record) Annotation() (key, value string) {
 	for {
 		b, err := json.Marshal(r)
 		if err != nil { // a struct of strings always encodes
 			return keyPrefix + r.ID, `{"decision":"Deny","reason":"Internal"}`
 		}
-		if len(b) <= maxRecord {
+		if len(b) <= maxRecord-macLength {
 			return keyPrefix + r.ID, string(b)
 		}
 		r.Truncated = true
@@ -89,7 +93,7 @@ func (r Record) Annotation() (key, value string) {
 // ParseAnnotation reads an annotation of an audit event. It returns ErrNotDecision for keys
 // that are not <one of Holdfast's webhooks>/d-<ID>, and another error where the key is one
 // but the value is no record. What it returns is a claim: anybody who may register a
-// webhook can write annotations under these names.
+// webhook can write annotations under these names. Key.Signed tells which to believe.
 func ParseAnnotation(key, value string) (Record, error) {
 	webhook, id, ok := strings.Cut(key, "/"+keyPrefix)
 	if !ok || (webhook != GuardWebhook && webhook != OwnWebhook && webhook != StampWebhook) || id == "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,7 +101,9 @@ func batch(events ...auditv1.Event) audit.Batch {
 	b := audit.Batch{Version: 1, APIServer: "api-1", ReceivedAt: time.Now()}
 	for _, ev := range events {
 		id := audit.Identity("api-1", &ev)
-		b.Records = append(b.Records, audit.Record{Identity: id[:], Event: ev, Redaction: redact.Report{Key: "00000000"}})
+		b.Records = append(b.Records, audit.Record{
+			Identity: id[:], Event: ev, Redaction: redact.Report{Key: "00000000"}, Signed: audit.Signed(&ev, signing),
+		})
 	}
 	return b
 }
@@ -120,12 +123,30 @@ func event(n int) auditv1.Event {
 	return ev
 }
 
-func annotate(ev *auditv1.Event, webhook string, rec decision.Record) {
+// signing is the key of the decisions that annotate makes.
+var signing = func() *decision.Key {
+	k, err := decision.NewKey([]byte(strings.Repeat("k", decision.KeyMin)))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}()
+
+func annotate(ev *auditv1.Event, rec decision.Record) {
 	if ev.Annotations == nil {
 		ev.Annotations = map[string]string{}
 	}
-	k, v := rec.Annotation()
-	ev.Annotations[webhook+"/"+k] = v
+	rec.Webhook = decision.GuardWebhook
+	k, v := signing.Annotation(rec)
+	ev.Annotations[rec.Webhook+"/"+k] = v
+}
+
+// forge writes a decision as somebody else's webhook would.
+func forge(ev *auditv1.Event, id, value string) {
+	if ev.Annotations == nil {
+		ev.Annotations = map[string]string{}
+	}
+	ev.Annotations[decision.GuardWebhook+"/d-"+id] = value
 }
 
 func TestWriteLandsOnce(t *testing.T) {
@@ -181,8 +202,8 @@ func TestColumns(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	ev := event(1)
-	annotate(&ev, decision.GuardWebhook, decision.Record{ID: "AAA", Decision: "Allow", Reason: "Default", Agents: []string{"bot"}})
-	annotate(&ev, decision.GuardWebhook, decision.Record{
+	annotate(&ev, decision.Record{ID: "AAA", Decision: "Allow", Reason: "Default", Agents: []string{"bot"}})
+	annotate(&ev, decision.Record{
 		ID: "BBB", Decision: "Deny", Reason: "Rule", Agents: []string{"bot"}, Rules: []string{"p/r"}, AccessRequest: "ar-1",
 	})
 	if got, want := f.write(t, ev), (audit.Written{Stored: 1, Decisions: 2}); got != want {
@@ -198,6 +219,73 @@ func TestColumns(t *testing.T) {
 	want = "bot|system:serviceaccount:agents:bot|delete|namespaces/prod|Deny|[p/r]|403|Rule|[ar-1]|false"
 	if got != want {
 		t.Errorf("agent_activity:\n got %s\nwant %s", got, want)
+	}
+}
+
+// TestForgedDecisions: they are kept, and said to be what they are, and no view takes them for
+// Holdfast's.
+func TestForgedDecisions(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	beside, alone := event(1), event(2)
+	annotate(&beside, decision.Record{
+		ID: "REAL", Decision: "Allow", Reason: decision.ReasonApproved, Agents: []string{"bot"}, AccessRequest: "ar-1",
+	})
+	forge(&beside, "FORGED", `{"decision":"Deny","reason":"Rule","agents":["jane"],"rules":["p/forged"],"observed":["q/forged=Deny"],"accessRequest":"ar-2"}`)
+	forge(&alone, "ALONE", `{"decision":"Allow","reason":"Approved","agents":["bot"],"accessRequest":"ar-1","mac":"AAAAAAAAAAAAAAAAAAAAAA"}`)
+	if got, want := f.write(t, beside, alone), (audit.Written{Stored: 2, Decisions: 3}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	got := f.one(t, "SELECT decision_id, verified, repeated FROM audit_decisions ORDER BY decision_id")
+	if want := "ALONE|false|false\nFORGED|false|false\nREAL|true|false"; got != want {
+		t.Errorf("audit_decisions:\n got %s\nwant %s", got, want)
+	}
+	got = f.one(t, "SELECT audit_id, agent, decision, reason, rules, observed, access_requests, unverified, repeated FROM agent_activity ORDER BY audit_id")
+	if want := "id-1|bot|Allow|Approved|<nil>|<nil>|[ar-1]|1|false\nid-2|<nil>|<nil>|<nil>|<nil>|<nil>|<nil>|1|false"; got != want {
+		t.Errorf("agent_activity:\n got %s\nwant %s", got, want)
+	}
+	got = f.one(t, "SELECT access_request, what, audit_id FROM access_request_history")
+	if want := "ar-1|let pass|id-1"; got != want {
+		t.Errorf("access_request_history:\n got %s\nwant %s", got, want)
+	}
+}
+
+// TestRepeatedDecisions: one decision is of one request. Its events of several stages are that
+// request's; every other request that carries a copy is marked, whatever its Audit-ID.
+func TestRepeatedDecisions(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	stages := func(n int, id string) []auditv1.Event {
+		first, last := event(n), event(n)
+		first.Stage, last.StageTimestamp = auditv1.StageResponseStarted, metav1.NewMicroTime(first.StageTimestamp.Add(time.Millisecond))
+		for _, ev := range []*auditv1.Event{&first, &last} {
+			annotate(ev, decision.Record{ID: id, Decision: "Allow", Reason: decision.ReasonDefault})
+		}
+		return []auditv1.Event{first, last}
+	}
+	later := func(by time.Duration, ev auditv1.Event) auditv1.Event {
+		ev.StageTimestamp = metav1.NewMicroTime(ev.StageTimestamp.Add(by))
+		return ev
+	}
+	one := stages(1, "ONE")
+	f.write(t, one...)
+	f.write(t, one...)                                  // the same again is no other
+	f.write(t, later(time.Second, stages(1, "ONE")[1])) // with the Audit-ID of the first
+	f.write(t, later(2*time.Second, stages(2, "ONE")[1]))
+	f.write(t, stages(3, "TWO")[1], later(time.Second, stages(4, "TWO")[1]))
+	forged := event(5)
+	forge(&forged, "TWO", `{"decision":"Allow"}`)
+	f.write(t, forged)
+	tomorrow := later(25*time.Hour, stages(6, "ONE")[1])
+	f.write(t, tomorrow)
+	got := f.one(t, "SELECT decision_id, audit_id, verified, repeated FROM audit_decisions ORDER BY decision_id, stage_timestamp")
+	want := "ONE|id-1|true|false\nONE|id-1|true|false\nONE|id-2|true|true\nONE|id-1|true|true\nONE|id-6|true|false\n" +
+		"TWO|id-3|true|false\nTWO|id-4|true|true\nTWO|id-5|false|false"
+	gotSet, wantSet := strings.Split(got, "\n"), strings.Split(want, "\n")
+	slices.Sort(gotSet)
+	slices.Sort(wantSet)
+	if !slices.Equal(gotSet, wantSet) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

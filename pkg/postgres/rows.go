@@ -12,7 +12,6 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	"github.com/holdfast-dev/holdfast/pkg/audit"
-	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // maxIndexed bounds a column that is in an index, in bytes. An entry of a btree has at most
@@ -96,21 +95,6 @@ func response(ev *auditv1.Event) []any {
 		details = jsonb(s.Details)
 	}
 	return []any{s.Code, textOrNull(s.Status), textOrNull(string(s.Reason)), textOrNull(s.Message), details}
-}
-
-// decisionColumns are the columns of audit_decisions, in the order of decisionValues.
-var decisionColumns = []string{
-	"stage_timestamp", "event_digest", "webhook", "decision_id", "api_server", "audit_id", "stage",
-	"decision", "reason", "agents", "rules", "observed", "access_request", "dry_run", "truncated",
-}
-
-func (r *row) decisionValues(d *decision.Record) []any {
-	return []any{
-		r.event.StageTimestamp.UTC(), r.digest, d.Webhook, bounded(escapeText(d.ID)), escapeText(r.apiServer),
-		bounded(escapeText(string(r.event.AuditID))), escapeText(string(r.event.Stage)),
-		d.Decision, escapeText(string(d.Reason)), texts(d.Agents), texts(d.Rules), texts(d.Observed),
-		escapeText(d.AccessRequest), d.DryRun, d.Truncated,
-	}
 }
 
 // indexed cuts the value of a column that is in an index, and keeps the whole in overlong.

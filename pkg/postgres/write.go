@@ -138,12 +138,12 @@ func writeRows(ctx context.Context, tx pgx.Tx, rows []row, res *audit.Written) e
 		return nil
 	}
 	events := make([][]any, len(rows))
-	var decisions [][]any
+	var claims []claim
 	for i := range rows {
 		events[i] = rows[i].eventValues()
-		records, _ := audit.Decisions(rows[i].event)
+		records, _ := audit.Decisions(rows[i].event, rows[i].record.Signed)
 		for j := range records {
-			decisions = append(decisions, rows[i].decisionValues(&records[j]))
+			claims = append(claims, newClaim(&rows[i], &records[j]))
 		}
 	}
 	stored, err := merge(ctx, tx, table{"audit_events", "stage_timestamp, event_digest", eventColumns}, events)
@@ -152,8 +152,15 @@ func writeRows(ctx context.Context, tx pgx.Tx, rows []row, res *audit.Written) e
 	}
 	res.Stored += stored
 	res.Duplicates += int64(len(rows)) - stored
-	if len(decisions) == 0 {
+	if len(claims) == 0 {
 		return nil
+	}
+	if err := markRepeated(ctx, tx, claims); err != nil {
+		return err
+	}
+	decisions := make([][]any, len(claims))
+	for i := range claims {
+		decisions[i] = claims[i].values()
 	}
 	key := "stage_timestamp, event_digest, webhook, decision_id"
 	n, err := merge(ctx, tx, table{"audit_decisions", key, decisionColumns}, decisions)

@@ -52,7 +52,15 @@ func guard(t testing.TB) *Handler {
 }
 
 func handler(j Judge) *Handler {
-	return NewHandler(Config{Webhook: decision.GuardWebhook, Judge: j, Log: slog.New(slog.DiscardHandler)})
+	return NewHandler(Config{Webhook: decision.GuardWebhook, Judge: j, Log: slog.New(slog.DiscardHandler), Key: signing()})
+}
+
+func signing() *decision.Key {
+	k, err := decision.NewKey([]byte(strings.Repeat("k", decision.KeyMin)))
+	if err != nil {
+		panic(err)
+	}
+	return k
 }
 
 func post(h http.Handler, body string) *httptest.ResponseRecorder {
@@ -86,6 +94,9 @@ func TestDenial(t *testing.T) {
 		record, err := decision.ParseAnnotation(decision.GuardWebhook+"/"+key, value)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !signing().Signed(decision.GuardWebhook+"/"+key, value) {
+			t.Errorf("%s: not signed", value)
 		}
 		want := decision.Record{
 			ID: record.ID, Webhook: decision.GuardWebhook, Decision: "Deny", Reason: decision.ReasonRule,

@@ -34,6 +34,7 @@ type Handler struct {
 	log     *slog.Logger
 	room    *semaphore.Weighted
 	traces  *Traces
+	key     *decision.Key
 }
 
 // Config of a Handler.
@@ -49,13 +50,15 @@ type Config struct {
 	Log *slog.Logger
 	// Traces says which trace IDs are those of the API server's requests. Nil takes none.
 	Traces *Traces
+	// Key signs the records of decisions. Nil signs none, and then nobody believes them.
+	Key *decision.Key
 }
 
 // NewHandler returns a handler.
 func NewHandler(c Config) *Handler {
 	return &Handler{
 		webhook: c.Webhook, judge: c.Judge, metrics: c.Metrics, log: c.Log,
-		room: semaphore.NewWeighted(maxUnderWay), traces: c.Traces,
+		room: semaphore.NewWeighted(maxUnderWay), traces: c.Traces, key: c.Key,
 	}
 }
 
@@ -125,15 +128,17 @@ func (h *Handler) decode(r *http.Request) (*Review, error) {
 
 func (h *Handler) answer(ctx context.Context, w http.ResponseWriter, r *Review, d decision.Decision) {
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(Answer(r, &d)); err != nil {
+	if err := json.NewEncoder(w).Encode(h.reviewOf(r, &d)); err != nil {
 		h.log.WarnContext(ctx, "answer_not_written", "webhook", h.webhook, "decision", d.ID, "error", err)
 	}
 }
 
-// Answer is the AdmissionReview that says a decision: allowed, or 403 with the rules as
-// causes; and always with the decision's record as audit annotation.
-func Answer(r *Review, d *decision.Decision) *admissionv1.AdmissionReview {
-	key, value := d.Record().Annotation()
+// reviewOf is the AdmissionReview that says a decision: allowed, or 403 with the rules as
+// causes; and always with the decision's record, signed, as audit annotation.
+func (h *Handler) reviewOf(r *Review, d *decision.Decision) *admissionv1.AdmissionReview {
+	record := d.Record()
+	record.Webhook = h.webhook
+	key, value := h.key.Annotation(record)
 	response := &admissionv1.AdmissionResponse{
 		UID:              r.UID,
 		Allowed:          d.Action == decision.Allow,

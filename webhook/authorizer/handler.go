@@ -48,6 +48,8 @@ type Cluster interface {
 type Config struct {
 	Engine  *engine.Engine
 	Cluster Cluster
+	// Key signs the records of decisions. Nil signs none, and nobody believes them.
+	Key *decision.Key
 	// Metrics counts. Nil counts nothing.
 	Metrics *Metrics
 	// Saw is told of each Agent that has made a request; it must not block. Nil tells nobody.
@@ -113,7 +115,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Log.InfoContext(ctx, "request_refused", "webhook", decision.AuthorizerWebhook, "decision", d.ID,
 			"action", d.Action.String(), "reason", string(d.Reason), "user", request.User.Name)
 	}
-	h.answer(ctx, w, Answer(&d))
+	h.answer(ctx, w, Answer(&d, h.Key))
 }
 
 // judge asks the engine.
@@ -174,14 +176,14 @@ func (h *Handler) refuse(ctx context.Context, w http.ResponseWriter, err error) 
 	}
 	d := decision.Decision{ID: decision.NewID(), Reason: decision.ReasonBadRequest, Message: "Holdfast does not understand the request: " + bad.Reason}
 	h.Metrics.decided(d, 0)
-	answer := Answer(&d)
+	answer := Answer(&d, h.Key)
 	answer.Status.EvaluationError = bad.Reason
 	h.answer(ctx, w, answer)
 }
 
 // Answer is the SubjectAccessReview that says a decision: denied; allowed by a grant, or for
 // what every agent may; or neither, and RBAC decides.
-func Answer(d *decision.Decision) *authorizationv1.SubjectAccessReview {
+func Answer(d *decision.Decision, key *decision.Key) *authorizationv1.SubjectAccessReview {
 	review := &authorizationv1.SubjectAccessReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: authorizationv1.SchemeGroupVersion.String(), Kind: "SubjectAccessReview"},
 	}
@@ -190,13 +192,13 @@ func Answer(d *decision.Decision) *authorizationv1.SubjectAccessReview {
 		review.Status.Denied = true
 		// The record says the decision's ID already.
 		sentence := strings.TrimSuffix(d.Message, fmt.Sprintf(" (decision %s)", d.ID))
-		review.Status.Reason = d.Record().AuthorizationReason(sentence)
+		review.Status.Reason = key.AuthorizationReason(d.Record(), sentence)
 	case d.Reason == decision.ReasonGranted:
 		review.Status.Allowed = true
-		review.Status.Reason = d.Record().AuthorizationReason("Holdfast: granted by AccessRequest " + d.AccessRequest)
+		review.Status.Reason = key.AuthorizationReason(d.Record(), "Holdfast: granted by AccessRequest "+d.AccessRequest)
 	case d.Reason == decision.ReasonOwnRequest:
 		review.Status.Allowed = true
-		review.Status.Reason = d.Record().AuthorizationReason("Holdfast: agents may ask for access")
+		review.Status.Reason = key.AuthorizationReason(d.Record(), "Holdfast: agents may ask for access")
 	}
 	return review
 }

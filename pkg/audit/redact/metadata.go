@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // commandParameters are query parameters that carry what somebody typed or authenticates
@@ -50,20 +52,24 @@ var harmlessAnnotations = []string{
 	"mutation.webhook.admission.k8s.io/", "failed-open.validation.webhook.admission.k8s.io/",
 	"failed-open.mutation.webhook.admission.k8s.io/", "pod-security.kubernetes.io/",
 	"k8s.io/deprecated", "k8s.io/removed-release",
-	"guard.holdfast.dev/d-", "own.holdfast.dev/d-",
 }
 
 func (p *pass) annotations(ev *auditv1.Event) {
 	for k, v := range ev.Annotations {
-		harmless := slices.ContainsFunc(harmlessAnnotations, func(prefix string) bool {
+		harmless := slices.Contains(p.own, k) || slices.ContainsFunc(harmlessAnnotations, func(prefix string) bool {
 			return strings.HasPrefix(k, prefix)
 		})
+		claim, err := decision.ParseAnnotation(k, v)
 		switch {
 		case strings.HasPrefix(k, patchAnnotation):
 			ev.Annotations[k] = p.webhookPatch(v)
 		case harmless:
 			// Not scrubbed either: an agent that creates a Secret with the value "Deny" must
 			// not make Holdfast's own record of it unreadable.
+		case p.bearer != nil && err == nil:
+			// Somebody else's, under the name of a decision: that there was one is kept, and
+			// none of its words.
+			_, ev.Annotations[k] = decision.Record{Decision: claim.Decision}.Annotation()
 		case p.bearer != nil:
 			ev.Annotations[k] = p.digest(v)
 		default:

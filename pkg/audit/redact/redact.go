@@ -109,9 +109,10 @@ func (r *Report) Remove(field, why string) {
 	}
 }
 
-// Event redacts ev in place. The bodies stay valid JSON, or become nil.
-func (r *Redactor) Event(ev *auditv1.Event) Report {
-	p := &pass{r: r, report: Report{Key: r.id}}
+// Event redacts ev in place. The bodies stay valid JSON, or become nil. own are the keys of
+// annotations that Holdfast made, which hold nothing of an object and stay as they are.
+func (r *Redactor) Event(ev *auditv1.Event, own ...string) Report {
+	p := &pass{r: r, own: own, report: Report{Key: r.id}}
 	p.report.Bodies = r.bodies(ev)
 	if r.off {
 		return p.report
@@ -149,6 +150,8 @@ type pass struct {
 	r      *Redactor
 	report Report
 	bearer *bearer
+	// own are the keys of annotations that stay.
+	own []string
 	// field names the part of the event that is being redacted, for the report.
 	field string
 	// taints are values that became digests, and have to go wherever they are repeated.

@@ -243,12 +243,33 @@ func TestDecisionsStayReadable(t *testing.T) {
 		RequestURI:    "/api/v1/namespaces/decision/secrets",
 		RequestObject: &runtime.Unknown{Raw: []byte(`{"kind":"Secret","stringData":{"a":"Deny","b":"decision","c":"Rule"}}`)},
 	}
-	r.Event(ev)
+	r.Event(ev, key)
 	if got := ev.Annotations[key]; got != value {
 		t.Errorf("annotation: got %s, want %s", got, value)
 	}
 	if got := ev.RequestURI; got != "/api/v1/namespaces/decision/secrets" {
 		t.Errorf("URI: got %s", got)
+	}
+}
+
+// TestForgedDecisions: somebody else's webhook must not carry a Secret's value past redaction
+// under the name of a decision.
+func TestForgedDecisions(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	const key, value = "guard.holdfast.dev/d-X", `{"decision":"Deny","reason":"hunter2hunter2","rules":["hunter2hunter2"]}`
+	for resource, want := range map[string]string{
+		"secrets": `{"decision":"Deny","reason":""}`,
+		"pods":    value, // nothing says that it is a Secret's
+	} {
+		ev := &auditv1.Event{
+			Verb: "create", ObjectRef: &auditv1.ObjectReference{Resource: resource}, Annotations: map[string]string{key: value},
+			RequestObject: &runtime.Unknown{Raw: []byte(`{"kind":"Secret","stringData":{"a":"hunter2hunter2"}}`)},
+		}
+		r.Event(ev, "guard.holdfast.dev/d-Y")
+		if got := ev.Annotations[key]; resource == "secrets" && got != want || resource == "pods" && !strings.Contains(got, `"decision":"Deny"`) {
+			t.Errorf("%s: got %s, want %s", resource, got, want)
+		}
 	}
 }
 

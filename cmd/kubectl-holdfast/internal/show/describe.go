@@ -279,7 +279,7 @@ func (d *Description) change(w io.Writer) {
 		printf(w, "  none recorded\n")
 		return
 	}
-	quote(w, "  ", change, d.Palette.diff)
+	quote(w, "  ", change, d.Palette.Diff)
 	if strings.HasPrefix(change[strings.LastIndexByte(change, '\n')+1:], cutMark) {
 		d.digest(w, d.Request.Status.ChangeDigest)
 	}

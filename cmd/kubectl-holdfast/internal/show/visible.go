@@ -77,8 +77,14 @@ func (p Palette) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// diff colours one line of a change by its first character.
-func (p Palette) diff(line string) string {
+// Good colours what is as it should be.
+func (p Palette) Good(s string) string { return p.paint(green, s) }
+
+// Bad colours what is not.
+func (p Palette) Bad(s string) string { return p.paint(red, s) }
+
+// Diff colours one line of a change by its first character.
+func (p Palette) Diff(line string) string {
 	switch {
 	case strings.HasPrefix(line, "+"):
 		return p.paint(green, line)
