@@ -90,3 +90,9 @@ func Connects(group, resource string) bool {
 		return false
 	}
 }
+
+// IsReview says whether what is created in a group is a question that is answered, and no
+// object that is stored. The API server asks no admission webhooks about it.
+func IsReview(group string) bool {
+	return group == "authorization.k8s.io" || group == "authentication.k8s.io"
+}

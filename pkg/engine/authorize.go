@@ -115,8 +115,7 @@ func admitted(r *decision.Request) bool {
 	}
 	switch r.Verb {
 	case "create", "update", "patch", "delete", "deletecollection":
-		// Reviews of access and tokens are no objects, and skip webhooks.
-		return r.Group != "authorization.k8s.io" && r.Group != "authentication.k8s.io"
+		return !decision.IsReview(r.Group)
 	default:
 		return decision.Connects(r.Group, r.FullResource())
 	}
