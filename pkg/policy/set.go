@@ -417,5 +417,6 @@ func (r *rule) matchesVerb(verb string) bool {
 	if v1alpha1.AnyMatches(r.match.Verbs, verb) {
 		return true
 	}
-	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch")
+	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch") ||
+		verb == "patch" && v1alpha1.AnyMatches(r.match.Verbs, "update")
 }
