@@ -53,8 +53,8 @@ func (c *cluster) decided(t *testing.T) (sum float64) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(body)) {
-		if !strings.HasPrefix(line, "holdfast_authorizer_decisions_total{") &&
-			!(strings.HasPrefix(line, "holdfast_admission_decisions_total{") && strings.Contains(line, decision.GuardWebhook)) {
+		admission := strings.HasPrefix(line, "holdfast_admission_decisions_total{") && strings.Contains(line, decision.GuardWebhook)
+		if !admission && !strings.HasPrefix(line, "holdfast_authorizer_decisions_total{") {
 			continue
 		}
 		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
