@@ -104,7 +104,6 @@ func TestThreats(t *testing.T) {
 			config.NoEvidence, config.NoAgent, config.Policies = true, true, "baseline"
 		})
 		s := newStage(t, c, true)
-		t.Run("ordinary", func(t *testing.T) { ordinaryWork(t, s) })
 		play(t, s, &score)
 	})
 	fmt.Println(score.summary(Threats()))
