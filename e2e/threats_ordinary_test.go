@@ -77,6 +77,14 @@ spec:
     spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 `
 
+// ordinaryJob is deleted after its end, with its pods.
+const ordinaryJob = `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: tidy}
+spec: {ttlSecondsAfterFinished: 600, template: {spec: {restartPolicy: Never, containers: [{name: c, image: "registry.invalid/c:1"}]}}}
+`
+
 // ordinaryDaemonSet uses a ConfigMap that the agent may read.
 const ordinaryDaemonSet = `
 apiVersion: apps/v1
@@ -178,11 +186,13 @@ var ordinaryJobs = []struct {
 	{"make services reachable", []step{
 		{args: "expose deployment other --port=80"},
 		{args: `patch service other -p {"spec":{"ports":[{"port":80,"targetPort":8080}]}}`},
+		{args: `patch service web -p {"spec":{"selector":{"app":"web","track":"stable"}}}`},
 		{args: "create ingress other --class=any --rule=example.com/*=other:80"},
 		{args: `patch networkpolicy web -p {"spec":{"policyTypes":["Ingress","Egress"]}}`},
 	}},
 	{"run jobs", []step{
 		{args: "create job once --image=registry.invalid/once:1"}, {args: "create job now --from=cronjob/nightly"},
+		{args: "apply -f -", stdin: ordinaryJob},
 		{args: "create cronjob hourly --image=registry.invalid/hourly:1 --schedule=@hourly"},
 		{args: `patch cronjob nightly -p {"spec":{"suspend":true}}`}, {args: `patch job once -p {"spec":{"suspend":true}}`},
 	}},
@@ -206,7 +216,8 @@ var ordinaryJobs = []struct {
 		{args: `patch configmap more --type=json -p [{"op":"replace","path":"/data/a","value":"c"}]`},
 		// To write a Secret is free, and a claim of an empty volume.
 		{args: "create secret generic own --from-literal=a=b"}, {args: "create -f -", stdin: ordinaryClaim},
-		{args: "create serviceaccount helper"}, {args: "create namespace ordinary-more"}, {args: "label namespace ordinary-more team=a"},
+		{args: "create serviceaccount helper"}, {args: "label serviceaccount helper a=b"},
+		{args: "create namespace ordinary-more"}, {args: "label namespace ordinary-more team=a"},
 	}},
 	{"tell others", []step{
 		{args: "create -f -", stdin: ordinaryEvent}, {args: "create -f -", stdin: ordinaryLease},
