@@ -33,6 +33,7 @@ func TestReads(t *testing.T) {
 		{"Grant", grantWithoutRBAC},
 		{"Change", grantOfChange},
 		{"Mounting", mountingFollowsTheGrant},
+		{"Logs", logsFollowTheGrant},
 		{"OwnRequests", ownRequestsOnly},
 		{"Suspended", suspendedOnEveryReplica},
 	} {
@@ -255,6 +256,108 @@ func mountingFollowsTheGrant(t *testing.T, c *cluster) {
 	if r := create("after"); r.code == 0 {
 		t.Error("a pod with the Secret was created after the grant was revoked")
 	}
+}
+
+// logged are pods on a node whose kubelet cannot be reached: the first four are given a Secret,
+// the others are not.
+const logged = `
+apiVersion: v1
+kind: Node
+metadata: {name: unreachable}
+status: {addresses: [{type: InternalIP, address: 127.0.0.1}], daemonEndpoints: {kubeletEndpoint: {Port: 1}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: by-env}
+spec:
+  nodeName: unreachable
+  containers: [{name: c, image: registry.example.com/x:1, env: [{name: A, valueFrom: {secretKeyRef: {name: logged, key: password}}}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: by-init}
+spec:
+  nodeName: unreachable
+  initContainers: [{name: i, image: registry.example.com/x:1, envFrom: [{secretRef: {name: logged}}]}]
+  containers: [{name: c, image: registry.example.com/x:1}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: by-volume}
+spec:
+  nodeName: unreachable
+  containers: [{name: c, image: registry.example.com/x:1}]
+  volumes: [{name: s, secret: {secretName: logged}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: by-projection}
+spec:
+  nodeName: unreachable
+  containers: [{name: c, image: registry.example.com/x:1}]
+  volumes: [{name: s, projected: {sources: [{secret: {name: logged}}]}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: without}
+spec:
+  nodeName: unreachable
+  containers: [{name: c, image: registry.example.com/x:1, env: [{name: A, value: B}], envFrom: [{configMapRef: {name: settings}}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: pulled}
+spec:
+  nodeName: unreachable
+  imagePullSecrets: [{name: logged}]
+  containers: [{name: c, image: registry.example.com/x:1}]
+`
+
+// logsFollowTheGrant: who may not read a Secret may not read the log of a pod that is given it,
+// and who may for a while may for a while. Other logs are free: that they get as far as the
+// kubelet, which is not there, is all that can be seen here.
+func logsFollowTheGrant(t *testing.T, c *cluster) {
+	const unreached, rule = "127.0.0.1:1", "rule baseline-reads/hold-secret-logs"
+	c.must(t, admin, "create", "secret", "generic", "logged", "--from-literal=password=of-logged")
+	if r := c.kubectlWith(t, logged, admin, "create", "-f", "-"); r.code != 0 {
+		t.Fatal(r.err)
+	}
+	before := c.must(t, admin, "get", "accessrequests", "-o", "name")
+	given := []string{"by-env", "by-init", "by-volume", "by-projection"}
+	for _, pod := range given {
+		c.refused(t, rule, agent, "logs", pod, "-c", "c")
+		c.refused(t, rule, agent, "logs", pod, "-c", "c", "--previous", "--tail=1")
+		c.refused(t, rule, agent, "get", "--raw", "/api/v1/namespaces/default/pods/"+pod+"/log?follow=true")
+		c.refused(t, unreached, human, "logs", pod, "-c", "c")
+	}
+	c.refused(t, "It may not read Secret default/logged. To ask for it: kubectl holdfast request --verbs get --resource secrets/logged -n default",
+		agent, "logs", "by-env")
+	if r := c.kubectl(t, agent, "auth", "can-i", "get", "pods/by-env", "--subresource=log"); r.code == 0 || !strings.Contains(r.out, rule) {
+		t.Errorf("can-i: %s%s, want no, by %s", r.out, r.err, rule)
+	}
+	if after := c.must(t, admin, "get", "accessrequests", "-o", "name"); after != before {
+		t.Errorf("reads of logs opened requests: %s, before %s", after, before)
+	}
+	for _, pod := range []string{"without", "pulled"} {
+		c.refused(t, unreached, agent, "logs", pod)
+	}
+	c.refused(t, `pods "nowhere" not found`, agent, "get", "--raw", "/api/v1/namespaces/default/pods/nowhere/log")
+
+	name := c.asks(t, agent, "--verbs", "get", "--resource", "secrets/logged", "-n", "default", "--for", "10m")
+	c.approve(t, approver, name)
+	c.approve(t, approver2, name)
+	c.phase(t, name, "Approved")
+	for _, pod := range given {
+		eventually(t, 5*time.Second, "the log of "+pod+" is asked for", func() error {
+			if r := c.kubectl(t, agent, "logs", pod, "-c", "c"); !strings.Contains(r.err, unreached) {
+				return errors.New(r.err)
+			}
+			return nil
+		})
+	}
+	c.must(t, approver, "holdfast", "revoke", name, "-m", "enough")
+	c.phase(t, name, "Revoked")
+	c.refused(t, rule, agent, "logs", "by-env")
 }
 
 // ownRequestsOnly: agents see and withdraw what they asked for, and nothing that others did.

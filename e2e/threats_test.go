@@ -131,7 +131,6 @@ func TestThreats(t *testing.T) {
 	t.Run("on", func(t *testing.T) {
 		c := up(t, func(config *local.Config) { config.NoAgent, config.Policies = true, "baseline" })
 		s := newStage(t, c, true)
-		t.Run("ordinary", func(t *testing.T) { ordinaryWork(t, s) })
 		play(t, s, &score)
 		t.Run("evidence", func(t *testing.T) { score.evidence(t, s, c.database(t)) })
 	})

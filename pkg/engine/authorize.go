@@ -84,7 +84,7 @@ func (e *Engine) restrict(ctx context.Context, s *State, d decision.Decision, in
 		return pass(d, decision.ReasonGranted, grant)
 	}
 	if d.Action == decision.Hold {
-		d.Message = message(in.Request, &d, because(v.Deciding)+" "+howToAsk(in.Request))
+		d.Message = message(in.Request, &d, because(v.Deciding)+" "+howToAsk(lacking(in.Request, v.Deciding)))
 	}
 	return d
 }
@@ -168,6 +168,17 @@ func ownRequest(d decision.Decision, in Input) (out decision.Decision, done bool
 	default:
 		return d, false
 	}
+}
+
+// lacking is the request that the agent would have to be granted: one that is held for what it
+// may not read passes once it may.
+func lacking(r *decision.Request, findings []policy.Finding) *decision.Request {
+	for _, f := range findings {
+		for _, ref := range f.Unreadable {
+			return readOf(r.User, ref)
+		}
+	}
+	return r
 }
 
 // howToAsk says how an agent gets for a while what it may not do at once.

@@ -165,6 +165,26 @@ func TestHowToAsk(t *testing.T) {
 	}
 }
 
+// TestHowToAskOfALog: it is the Secrets that the agent has to ask for.
+func TestHowToAskOfALog(t *testing.T) {
+	t.Parallel()
+	e := New(Config{})
+	logs := readsPolicy()
+	logs.Name, logs.Spec.Rules = "logs", []v1alpha1.Rule{{
+		Name: "log", Action: v1alpha1.Hold, When: `any(references(target), not mayRead(#))`,
+		Match: v1alpha1.Match{Resources: []v1alpha1.Pattern{"pods/log"}, Versions: []v1alpha1.Pattern{"v1"}},
+	}}
+	e.Load(state(t, false, readsPolicy(), logs))
+	pod := map[string]any{"apiVersion": "v1", "kind": "Pod", "spec": map[string]any{"containers": []any{
+		map[string]any{"name": "c", "envFrom": []any{map[string]any{"secretRef": map[string]any{"name": "db"}}}},
+	}}}
+	d := e.Authorize(context.Background(), Input{Request: ask("get", "pods/log", "web"), Target: func() (map[string]any, error) { return pod, nil }})
+	want := `agent bot may not get pods/log "web" in namespace "prod": rule logs/log It may not read Secret prod/db. To ask for it: kubectl holdfast request --verbs get --resource secrets/db -n prod --for 10m --reason '...' (decision ` + d.ID + `)`
+	if d.Message != want {
+		t.Errorf("got  %s\nwant %s", d.Message, want)
+	}
+}
+
 // grant is an approval of what the bot asked for ahead: to get secrets/db in prod.
 func grant(by func(*v1alpha1.AccessRequest)) *v1alpha1.AccessRequest {
 	g := &v1alpha1.AccessRequest{

@@ -71,7 +71,11 @@ func explain(f policy.Finding) string {
 		why += ": " + f.Message
 	}
 	if len(f.Unreadable) > 0 {
-		why += fmt.Sprintf(" It may not read %s.", strings.Join(f.Unreadable, ", "))
+		var names []string
+		for _, r := range f.Unreadable {
+			names = append(names, r.String())
+		}
+		why += fmt.Sprintf(" It may not read %s.", strings.Join(names, ", "))
 	}
 	return why
 }

@@ -98,7 +98,11 @@ func TestUnreadable(t *testing.T) {
 		t.Fatalf("got %s", got)
 	}
 	for i, want := range [][]string{{"Secret prod/s1", "Secret prod/s2", "Secret prod/s3", "Secret prod/s4", "Secret prod/s5"}, {"Secret prod/s1"}, nil} {
-		if got := v.Deciding[i].Unreadable; !slices.Equal(got, want) {
+		var got []string
+		for _, r := range v.Deciding[i].Unreadable {
+			got = append(got, r.String())
+		}
+		if !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", v.Deciding[i], got, want)
 		}
 	}

@@ -138,9 +138,9 @@ type Finding struct {
 	Message string
 	// Terms are what a finding whose action is Hold asks for.
 	Terms *Terms
-	// Unreadable are some of what the request refers to and the agent may not read, as
-	// "Secret prod/db", of a rule that asked.
-	Unreadable []string
+	// Unreadable are some of what the request refers to and the agent may not read, of a rule
+	// that asked: kind, namespace and name.
+	Unreadable []reference.Reference
 }
 
 // maxUnreadable is how many references a finding names.
@@ -283,15 +283,16 @@ func (e *evaluation) apply(r *rule) bool {
 	return applies
 }
 
-// unreadable names references, each once.
-func unreadable(refs []reference.Reference) []string {
-	var names []string
+// unreadable are the first of what references are to, each once.
+func unreadable(refs []reference.Reference) []reference.Reference {
+	var first []reference.Reference
 	for _, r := range refs {
-		if name := r.String(); len(names) < maxUnreadable && !slices.Contains(names, name) {
-			names = append(names, name)
+		what := reference.Reference{Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
+		if len(first) < maxUnreadable && !slices.Contains(first, what) {
+			first = append(first, what)
 		}
 	}
-	return names
+	return first
 }
 
 var (
