@@ -242,7 +242,7 @@ func (c *Threat) wanted() string {
 func (c *Threat) uncovered(trials []*trialResult) string {
 	switch {
 	case c.Waits != "":
-		return "not played yet: " + c.Waits
+		return "not played yet: waits for " + c.Waits
 	case !c.played():
 		return "not played yet"
 	case len(trials) < max(1, len(c.Trials)):
