@@ -113,9 +113,9 @@ func secretThreats() []Threat {
 				Effect:  objectThere(secrets + "/mine"), Target: secrets + "/mine",
 			},
 			Trial{
-				Name: "a ConfigMap that does", Rule: holdFetching, Prepare: []call{newConfigMap("web")},
-				Attempt: mergePatch(configMaps+"/web", `{"metadata":{"annotations":{"replicator.v1.mittwald.de/replicate-from":"kube-system/password"}}}`),
-				Effect:  fieldHas(configMaps+"/web", "metadata.annotations", "replicate-from"), Target: configMaps + "/web",
+				Name: "one that is replicated from another", Rule: holdFetching,
+				Attempt: httpPost(secrets, `{"metadata":{"name":"mine","annotations":{"replicator.v1.mittwald.de/replicate-from":"kube-system/password"}}}`),
+				Effect:  objectThere(secrets + "/mine"), Target: secrets + "/mine",
 			}),
 		held("S23", "policy-engine kinds that fetch for the author",
 			custom("kyverno.io", "v1", "clusterpolicies", "ClusterPolicy", false, holdFetching,

@@ -142,15 +142,15 @@ func workloadThreats() []Threat {
 					Attempt: mergePatch("/api/v1/namespaces/{ns}", `{"metadata":{"labels":{"resource.kubernetes.io/admin-access":"true"}}}`),
 					Effect:  fieldHas("/api/v1/namespaces/{ns}", "metadata.labels", "admin-access:true"), Target: "/api/v1/namespaces/{ns}",
 				},
-				heldAs(creates("a DeviceClass", holdDevices, "/apis/resource.k8s.io/v1/deviceclasses/{ns}", `{"metadata":{"name":"{ns}"},"spec":{}}`)),
+				butHeld(creates("a DeviceClass", holdDevices, "/apis/resource.k8s.io/v1/deviceclasses/{ns}", `{"metadata":{"name":"{ns}"},"spec":{}}`)),
 				adminAccess("a template", "resourceclaimtemplates", `{"spec":{"devices":{"requests":[{"name":"all","exactly":{"deviceClassName":"mine","allocationMode":"All","adminAccess":true}}]}}}`),
 			},
 		},
 	}
 }
 
-// heldAs is a trial that is held where the others of its case are denied.
-func heldAs(trial Trial) Trial {
+// butHeld is a trial that is held where the others of its case are denied.
+func butHeld(trial Trial) Trial {
 	trial.Want = Held
 	return trial
 }
