@@ -54,7 +54,7 @@ func (e *Engine) Authorize(ctx context.Context, in Input) (d decision.Decision) 
 			return out
 		}
 	}
-	if !in.Aggregated && admitted(in.Request) {
+	if !in.Aggregated && Admitted(in.Request) {
 		if grant := e.granted(ctx, in, in.Request, d.Agents, nil); grant != nil {
 			return pass(d, decision.ReasonGranted, grant)
 		}
@@ -106,10 +106,10 @@ func suspended(agents []*v1alpha1.Agent) *v1alpha1.Agent {
 	return agents[i]
 }
 
-// admitted says whether the API server will ask its admission webhooks about a request, if it
+// Admitted says whether the API server will ask its admission webhooks about a request, if it
 // is let pass. It does for its own API and that of custom resources; not for what it passes
 // on to aggregated API servers.
-func admitted(r *decision.Request) bool {
+func Admitted(r *decision.Request) bool {
 	if r.NonResourceURL != "" {
 		return false
 	}
