@@ -54,7 +54,7 @@ func (e *Engine) Authorize(ctx context.Context, in Input) (d decision.Decision) 
 			return out
 		}
 	}
-	if !in.Aggregated && admitted(in.Request) {
+	if !in.Aggregated && Admitted(in.Request) {
 		if grant := e.granted(ctx, in, in.Request, d.Agents, nil); grant != nil {
 			return pass(d, decision.ReasonGranted, grant)
 		}
@@ -66,6 +66,12 @@ func (e *Engine) Authorize(ctx context.Context, in Input) (d decision.Decision) 
 		return refuse(d, in.Request, decision.ReasonOverload, "too many decisions are under way; try again")
 	}
 	in.unseen = true
+	if ofKubelet(in.Request) && decision.Connects("", in.Request.FullResource()) {
+		// By the rules that admission will go by, where it is asked.
+		connect := *in.Request
+		connect.Verb = "connect"
+		in.Request = &connect
+	}
 	return e.restrict(ctx, s, d, in, agents)
 }
 
@@ -106,11 +112,11 @@ func suspended(agents []*v1alpha1.Agent) *v1alpha1.Agent {
 	return agents[i]
 }
 
-// admitted says whether the API server will ask its admission webhooks about a request, if it
+// Admitted says whether the API server will ask its admission webhooks about a request, if it
 // is let pass. It does for its own API and that of custom resources; not for what it passes
-// on to aggregated API servers.
-func admitted(r *decision.Request) bool {
-	if r.NonResourceURL != "" {
+// on to aggregated API servers, nor for what a kubelet does for those who call it directly.
+func Admitted(r *decision.Request) bool {
+	if r.NonResourceURL != "" || ofKubelet(r) {
 		return false
 	}
 	switch r.Verb {
@@ -119,6 +125,14 @@ func admitted(r *decision.Request) bool {
 	default:
 		return decision.Connects(r.Group, r.FullResource())
 	}
+}
+
+// ofKubelet says whether a kubelet may be the one that asks: it has the API server authorize
+// what its own callers do, as a request for a subresource of its Node, and that is all there
+// is. A request for nodes/proxy is both, and nobody can tell which; under it a kubelet lets
+// run commands in all of its pods.
+func ofKubelet(r *decision.Request) bool {
+	return r.Group == "" && r.Resource == "nodes" && r.Subresource != "" && r.Subresource != "status"
 }
 
 // basics are the paths that everybody may read: what there is, and whether the API server is
@@ -183,7 +197,11 @@ func lacking(r *decision.Request, findings []policy.Finding) *decision.Request {
 
 // howToAsk says how an agent gets for a while what it may not do at once.
 func howToAsk(r *decision.Request) string {
-	if r.NonResourceURL != "" || !slices.Contains([]string{"get", "list", "watch"}, r.Verb) {
+	verb := r.Verb
+	if verb == "connect" {
+		verb = "get" // as which the authorizer knows it, and it is asked for
+	}
+	if r.NonResourceURL != "" || !slices.Contains([]string{"get", "list", "watch"}, verb) {
 		return "It cannot be asked for."
 	}
 	resource := r.Resource
@@ -193,7 +211,7 @@ func howToAsk(r *decision.Request) string {
 	if r.Subresource != "" {
 		resource += "/" + r.Subresource
 	}
-	ask := "To ask for it: kubectl holdfast request --verbs " + r.Verb + " --resource " + resource
+	ask := "To ask for it: kubectl holdfast request --verbs " + verb + " --resource " + resource
 	if r.Name != "" {
 		ask += "/" + r.Name
 	}

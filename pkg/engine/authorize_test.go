@@ -154,6 +154,38 @@ func TestAuthorizeAggregated(t *testing.T) {
 	}
 }
 
+// TestAuthorizeKubelets: what kubelets ask about is admitted by nobody, and judged here.
+func TestAuthorizeKubelets(t *testing.T) {
+	t.Parallel()
+	rule := func(verb, resource v1alpha1.Pattern, action v1alpha1.Action) v1alpha1.Rule {
+		return v1alpha1.Rule{Name: "r", Action: action, Match: v1alpha1.Match{Verbs: []v1alpha1.Pattern{verb}, Resources: []v1alpha1.Pattern{resource}}}
+	}
+	for name, test := range map[string]struct {
+		rule    v1alpha1.Rule
+		request *decision.Request
+		action  decision.Action
+		reason  decision.Reason
+	}{
+		"a command":          {rule("connect", "nodes/proxy", v1alpha1.Deny), ask("create", "nodes/proxy", "n"), decision.Deny, decision.ReasonRule},
+		"a read by proxy":    {rule("connect", "nodes/proxy", v1alpha1.Hold), ask("get", "nodes/proxy", "n"), decision.Hold, decision.ReasonRule},
+		"a pod's proxy":      {rule("connect", "*/proxy", v1alpha1.Deny), ask("get", "pods/proxy", "web"), decision.Allow, decision.ReasonNoPolicy},
+		"a checkpoint":       {rule("create", "nodes/checkpoint", v1alpha1.Deny), ask("create", "nodes/checkpoint", "n"), decision.Deny, decision.ReasonRule},
+		"metrics":            {rule("create", "nodes/*", v1alpha1.Deny), ask("get", "nodes/metrics", "n"), decision.Allow, decision.ReasonDefault},
+		"a status":           {rule("*", "nodes/*", v1alpha1.Deny), ask("update", "nodes/status", "n"), decision.Allow, decision.ReasonNoPolicy},
+		"a node":             {rule("*", "nodes", v1alpha1.Deny), ask("delete", "nodes", "n"), decision.Allow, decision.ReasonNoPolicy},
+		"of a group's nodes": {rule("*", "nodes/*", v1alpha1.Deny), change(ask("create", "nodes/log", "n"), func(r *decision.Request) { r.Group = "x.example.com" }), decision.Allow, decision.ReasonNoPolicy},
+	} {
+		p := &v1alpha1.AgentPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: v1alpha1.AgentPolicySpec{
+			Agents: []v1alpha1.Pattern{"*"}, Rules: []v1alpha1.Rule{test.rule},
+		}}
+		e := New(Config{})
+		e.Load(state(t, false, p))
+		if d := e.Authorize(context.Background(), Input{Request: test.request}); d.Action != test.action || d.Reason != test.reason {
+			t.Errorf("%s: %s %s, want %s %s", name, d.Action, d.Reason, test.action, test.reason)
+		}
+	}
+}
+
 func TestHowToAsk(t *testing.T) {
 	t.Parallel()
 	e := New(Config{})

@@ -55,6 +55,20 @@ func (p *Policy) Selects(agent string) bool {
 	return slices.ContainsFunc(p.agents, func(a v1alpha1.Pattern) bool { return a.Matches(agent) })
 }
 
+// Terms are what the rule of that name asks for where it holds; those of a default of Hold
+// where the name is empty. Nil where nothing of that name holds.
+func (p *Policy) Terms(rule string) *Terms {
+	if rule == "" && p.fallback == decision.Hold {
+		return &p.hold
+	}
+	for _, r := range p.rules {
+		if r.name == rule && r.action == decision.Hold {
+			return &r.hold
+		}
+	}
+	return nil
+}
+
 // Broken stands in for an AgentPolicy that does not compile and of which no earlier version
 // is in force: it denies everything to the Agents that it selects, unless its mode is Warn
 // or Audit.

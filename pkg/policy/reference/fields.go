@@ -40,8 +40,11 @@ func (f *finder) walkMap(m map[string]any, path *structure.Path, key string) err
 	case lower == "datasource" || lower == "datasourceref":
 		f.dataSource(m, path)
 	}
-	if text(m["type"]) == tokenType {
+	switch text(m["type"]) {
+	case tokenType:
 		f.token(m, path)
+	case bootstrapType:
+		f.add(Node, "", All, path.Key("type"), BootstrapToken)
 	}
 	if f.custom {
 		f.shape(m, path, key)
@@ -86,8 +89,12 @@ func (f *finder) worth(v any, key string) bool {
 	}
 }
 
-// tokenType is that of Secrets that the token controller fills.
-const tokenType = "kubernetes.io/service-account-token" //nolint:gosec // a type of Secrets, not one
+const (
+	// tokenType is that of Secrets that the token controller fills.
+	tokenType = "kubernetes.io/service-account-token" //nolint:gosec // a type of Secrets, not one
+	// bootstrapType is that of Secrets that let nodes join the cluster.
+	bootstrapType = "bootstrap.kubernetes.io/token"
+)
 
 // token is a Secret of tokenType, or a template of one.
 func (f *finder) token(m map[string]any, path *structure.Path) {

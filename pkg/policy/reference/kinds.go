@@ -156,6 +156,8 @@ var broad = []struct{ group, kind, via string }{
 	{"argoproj.io", "Application", Deployer},
 	{"argoproj.io", "ApplicationSet", Deployer},
 	{"kustomize.toolkit.fluxcd.io", "Kustomization", Deployer},
+	// What these fetch is applied by those who refer to them.
+	{"source.toolkit.fluxcd.io", "", Deployer},
 	{"helm.toolkit.fluxcd.io", "HelmRelease", Deployer},
 	{"helm.cattle.io", "HelmChart", Deployer},
 	{"helm.cattle.io", "HelmChartConfig", Deployer},
@@ -179,7 +181,7 @@ var broad = []struct{ group, kind, via string }{
 // broad notes that an object reads with the rights of its controller, unless it says whose
 // rights are taken instead: that service account is a reference of its own.
 func (f *finder) broad(root map[string]any, via string) {
-	if via == Deployer && strings.HasSuffix(f.group, ".toolkit.fluxcd.io") && text(at(root, "spec", "serviceAccountName")) != "" {
+	if via == Deployer && (f.kind == "Kustomization" || f.kind == "HelmRelease") && text(at(root, "spec", "serviceAccountName")) != "" {
 		return
 	}
 	f.add(Secret, "", All, (*structure.Path)(nil).Key("spec"), via)

@@ -50,6 +50,7 @@ const (
 	// In kinds that are built in.
 	TLS              = "TLS"              // an Ingress
 	Token            = "Token"            // a Secret that is filled with the token of a service account
+	BootstrapToken   = "BootstrapToken"   // a Secret by which nodes join the cluster
 	Mounted          = "Mounted"          // ServiceAccount.secrets
 	PersistentVolume = "PersistentVolume" // what a volume is opened with
 	Parameter        = "Parameter"        // parameters of storage classes and their like

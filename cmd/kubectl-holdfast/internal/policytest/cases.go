@@ -2,7 +2,6 @@ package policytest
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -16,8 +15,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/holdfast-dev/holdfast/pkg/access"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
+	"github.com/holdfast-dev/holdfast/pkg/engine"
 	"github.com/holdfast-dev/holdfast/webhook/admission"
 )
 
@@ -27,6 +28,11 @@ type testCase struct {
 	test      *test
 	request   *decision.Request
 	namespace map[string]any
+	// authorized: the authorizer judges it, and nobody after it.
+	authorized bool
+	// target is the object that a request for a subresource is of; nil where nobody looks.
+	target map[string]any
+	grants *access.Grants
 }
 
 // Defaults of what a test leaves out.
@@ -52,10 +58,12 @@ var operations = map[string]struct {
 // others are verbs that an authorizer is asked about; constrained impersonation has more.
 var others = []string{"get", "list", "watch", "impersonate", "bind", "escalate", "approve", "sign", "attest", "use", "post", "put", "head", "options"}
 
-// builder makes the cases of one test.
+// builder makes the cases of one test, or of one ask.
 type builder struct {
 	loader *loader
 	suite  *suite
+	entry  *entry
+	// test is nil for an ask.
 	test   *test
 	agents []*v1alpha1.Agent
 	first  string
@@ -64,12 +72,12 @@ type builder struct {
 
 func (b *builder) problem(field, format string, args ...any) {
 	b.failed = true
-	at := b.test.at
+	at := b.entry.at
 	if field != "" {
 		at = join(at, field)
 	}
 	b.loader.problems = append(b.loader.problems, Problem{
-		File: b.suite.file, Line: lookup(b.test.node, field).Line, Field: at, Text: fmt.Sprintf(format, args...),
+		File: b.suite.file, Line: lookup(b.entry.node, field).Line, Field: at, Text: fmt.Sprintf(format, args...),
 	})
 }
 
@@ -97,16 +105,18 @@ func (b *builder) cases() []*testCase {
 	if b.failed {
 		return nil
 	}
+	grants := b.grants(user)
 	cases := make([]*testCase, 0, len(subjects))
 	for _, s := range subjects {
-		c := &testCase{name: t.Name, test: t}
+		c := &testCase{name: t.Name, test: t, grants: grants}
 		if len(subjects) > 1 {
 			c.name += " [" + s.label + "]"
 		}
-		if c.request = b.request(s, user); c.request == nil {
+		if c.request = b.request(c, s, user); c.request == nil {
 			return nil
 		}
-		c.namespace = b.namespace(c.request)
+		c.namespace = b.namespace(c)
+		c.target = b.target(c)
 		cases = append(cases, c)
 	}
 	return cases
@@ -114,7 +124,7 @@ func (b *builder) cases() []*testCase {
 
 // user is who makes the request.
 func (b *builder) user() decision.User {
-	t := b.test
+	t := b.entry
 	switch {
 	case t.User != "" && t.Agent != "":
 		b.problem("user", "give agent or user, not both")
@@ -327,12 +337,13 @@ func (b *builder) verb(s subject) string {
 }
 
 // request is the case's request in the engine's form; nil where something is wrong.
-func (b *builder) request(s subject, user decision.User) *decision.Request {
+func (b *builder) request(c *testCase, s subject, user decision.User) *decision.Request {
 	verb := b.verb(s)
 	if verb == "" {
 		return nil
 	}
 	if b.test.Request.NonResourceURL != "" {
+		c.authorized = true
 		return b.urlRequest(s, verb, user)
 	}
 	if verb == "delete" || verb == "deletecollection" {
@@ -353,164 +364,39 @@ func (b *builder) request(s subject, user decision.User) *decision.Request {
 	if !ok {
 		return nil
 	}
-	if _, ok := operations[verb]; !ok {
+	full := &decision.Request{Verb: verb, Group: r.Group, Resource: r.Resource, Subresource: r.subresource}
+	switch {
+	case verb != "connect" && (b.test.Request.Aggregated || !engine.Admitted(full)):
+		c.authorized = true
 		if s.object != nil || s.old != nil {
 			b.problem("manifest", "no object is seen of a %s: give request.resource and name", verb)
 			return nil
 		}
 		return b.access(verb, user, r, name, namespace)
-	}
-	return b.admission(s, verb, user, r, name, namespace)
-}
-
-func (b *builder) urlRequest(s subject, verb string, user decision.User) *decision.Request {
-	q := b.test.Request
-	if s.object != nil || s.old != nil || q.Resource != "" || q.Group != nil || q.Version != "" || q.Namespace != nil || q.Name != "" {
-		b.problem("request.nonResourceURL", "no request is for a URL and for a resource: give one of them")
+	case verb != "connect" && decision.Connects(r.Group, full.FullResource()):
+		b.problem("request.verb", "is %s: admission is told connect of %s, whatever the client sends; say that", verb, full.FullResource())
 		return nil
-	}
-	if !strings.HasPrefix(q.NonResourceURL, "/") {
-		b.problem("request.nonResourceURL", "want a path that starts with /")
-		return nil
-	}
-	return &decision.Request{User: user, Verb: verb, NonResourceURL: q.NonResourceURL}
-}
-
-// target is what a request is sent to.
-type target struct {
-	schema.GroupVersionResource
-	subresource string
-	// kind is empty where nobody knows.
-	kind       schema.GroupVersionKind
-	namespaced bool
-}
-
-// resource finds the request's resource: what the test says goes before what follows from
-// the object's kind.
-func (b *builder) resource(s subject) (*target, error) {
-	q := b.test.Request
-	kind, err := kindOfObjects(s)
-	if err != nil {
-		return nil, err
-	}
-	full := schema.GroupVersionResource{Resource: q.Resource}
-	switch {
-	case q.Resource == "" && kind.Kind == "":
-		return nil, errors.New("want resource, such as pods or pods/exec, or a manifest with apiVersion and kind")
-	case q.Resource == "":
-		if full, err = b.loader.kinds.ofKind(kind); err != nil {
-			return nil, err
-		}
-	}
-	r := &target{kind: kind}
-	r.Resource, r.subresource, _ = strings.Cut(full.Resource, "/")
-	if r.Resource == "" || strings.ToLower(full.Resource) != full.Resource || strings.ContainsAny(full.Resource, "* ") {
-		return nil, fmt.Errorf("resource %q: want it in lower case and plural, such as pods or pods/exec", q.Resource)
-	}
-	if q.Resource == "" {
-		r.Group, r.Version = full.Group, full.Version
-	} else {
-		group, version := q.Group, q.Version
-		if group == nil && guess(kind) == r.Resource {
-			group = &kind.Group
-		}
-		if version == "" && group != nil && *group == kind.Group {
-			version = kind.Version
-		}
-		known, err := b.loader.kinds.ofResource(r.Resource, group, version)
-		if err != nil {
-			return nil, err
-		}
-		r.Group, r.Version = known.Group, known.Version
-		if r.kind.Kind == "" {
-			r.kind = known
-		}
-	}
-	if q.Group != nil {
-		r.Group = *q.Group
-	}
-	if q.Version != "" {
-		r.Version = q.Version
-	}
-	r.namespaced = !b.loader.kinds.cluster.Has(r.Resource)
-	return r, nil
-}
-
-// kindOfObjects is the kind of the object, or of the old one; empty where neither says.
-func kindOfObjects(s subject) (schema.GroupVersionKind, error) {
-	for _, object := range []map[string]any{s.object, s.old} {
-		apiVersion, _ := object["apiVersion"].(string)
-		kind, _ := object["kind"].(string)
-		switch {
-		case apiVersion == "" && kind == "":
-		case apiVersion == "" || kind == "":
-			return schema.GroupVersionKind{}, errors.New("a manifest has apiVersion and kind, or neither where request.resource says what it is")
-		default:
-			gv, err := schema.ParseGroupVersion(apiVersion)
-			if err != nil {
-				return schema.GroupVersionKind{}, fmt.Errorf("apiVersion %q: want group/version, or v1", apiVersion)
-			}
-			return gv.WithKind(kind), nil
-		}
-	}
-	return schema.GroupVersionKind{}, nil
-}
-
-// place is the name and the namespace of the request.
-func (b *builder) place(s subject, r *target) (name, namespace string, ok bool) {
-	q := b.test.Request
-	name = q.Name
-	for _, object := range []map[string]any{s.object, s.old} {
-		metadata, _ := object["metadata"].(map[string]any)
-		has := func(field string) string { v, _ := metadata[field].(string); return v }
-		switch n := has("name"); {
-		case n == "" && has("generateName") != "" && name == "":
-			name = has("generateName") + "x1x1x"
-		case n != "" && name != "" && n != name:
-			b.problem("request.name", "is %q, and the manifest is of %q: want one name", name, n)
-			return "", "", false
-		case n != "":
-			name = n
-		}
-		if n := has("namespace"); n != "" {
-			if namespace != "" && n != namespace || q.Namespace != nil && n != *q.Namespace {
-				b.problem("request.namespace", "is not that of the manifests: want one namespace")
-				return "", "", false
-			}
-			namespace = n
-		}
-	}
-	switch {
-	case q.Namespace != nil:
-		namespace = *q.Namespace
-	case namespace == "" && r.namespaced:
-		namespace = defaultNamespace
-	}
-	if !r.namespaced && namespace != "" && r.Resource != "namespaces" {
-		b.problem("request.namespace", "%s are in no namespace: leave it out", r.Resource)
-		return "", "", false
-	}
-	return name, namespace, true
-}
-
-// access is a request as an authorizer sees it.
-func (b *builder) access(verb string, user decision.User, r *target, name, namespace string) *decision.Request {
-	if name == "" && verb != "list" && verb != "watch" {
-		name = defaultName
-	}
-	if r.Group == "" && r.Resource == "namespaces" && name != "" {
-		namespace = name
-	}
-	return &decision.Request{
-		User: user, Verb: verb, Group: r.Group, Version: r.Version, Resource: r.Resource, Subresource: r.subresource,
-		Namespace: namespace, Name: name,
+	default:
+		return b.admission(s, verb, user, r, name, namespace)
 	}
 }
 
 // admission is a request as the webhook decodes it from what the API server would send.
-func (b *builder) admission(s subject, verb string, user decision.User, r *target, name, namespace string) *decision.Request {
+func (b *builder) admission(s subject, verb string, user decision.User, r *destination, name, namespace string) *decision.Request {
 	if name == "" {
 		name = defaultName
+	}
+	for _, field := range []struct {
+		name  string
+		given bool
+	}{
+		{"fieldSelector", b.test.Request.FieldSelector != ""}, {"labelSelector", b.test.Request.LabelSelector != ""},
+		{"aggregated", b.test.Request.Aggregated},
+	} {
+		if field.given {
+			b.problem("request."+field.name, "admission sees none in a %s: leave it out", verb)
+			return nil
+		}
 	}
 	fill := func(object map[string]any) map[string]any { return completed(object, r, name, namespace) }
 	o := operations[verb]
@@ -566,7 +452,7 @@ func (b *builder) options(kind string) map[string]any {
 
 // completed is the object with what the API server would have filled in of kind, name and
 // namespace; the test's own stays as it is.
-func completed(object map[string]any, r *target, name, namespace string) map[string]any {
+func completed(object map[string]any, r *destination, name, namespace string) map[string]any {
 	out := maps.Clone(object)
 	if out == nil {
 		out = map[string]any{}
@@ -593,8 +479,8 @@ func completed(object map[string]any, r *target, name, namespace string) map[str
 }
 
 // namespace is the Namespace object of a request; nil where it has none.
-func (b *builder) namespace(r *decision.Request) map[string]any {
-	t := b.test
+func (b *builder) namespace(c *testCase) map[string]any {
+	t, r := b.test, c.request
 	given := b.objects("namespaceObject", t.NamespaceObject)
 	switch {
 	case len(given) > 1:
@@ -605,14 +491,14 @@ func (b *builder) namespace(r *decision.Request) map[string]any {
 		return nil
 	case r.Namespace == "":
 		return nil
-	case len(given) == 0 && r.Group == "" && r.Resource == "namespaces":
+	case len(given) == 0 && r.Group == "" && r.Resource == "namespaces" && !c.authorized:
 		return r.OldObject
 	}
 	object := map[string]any{}
 	if len(given) == 1 {
 		object = given[0].object
 	}
-	space := &target{kind: schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, GroupVersionResource: schema.GroupVersionResource{Resource: "namespaces"}}
+	space := &destination{kind: schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}, GroupVersionResource: schema.GroupVersionResource{Resource: "namespaces"}}
 	object = completed(object, space, r.Namespace, "")
 	if metadata, ok := object["metadata"].(map[string]any); ok {
 		labels, _ := metadata["labels"].(map[string]any)

@@ -6,9 +6,10 @@ import (
 	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
-	"github.com/holdfast-dev/holdfast/pkg/engine"
 )
 
 // Seen is what became of a request, in the words of expect.
@@ -22,13 +23,16 @@ type Seen struct {
 	Observed  []string   `json:"observed,omitempty"`
 	Required  int        `json:"required,omitempty"`
 	Approvers *approvers `json:"approvers,omitempty"`
+	// ReasonRequired and Duration are of asks.
+	ReasonRequired bool   `json:"reasonRequired,omitempty"`
+	Duration       string `json:"duration,omitempty"`
 
 	// hit are the rules, and the policies whose defaults, applied as they are meant to: not
 	// by an error, and not for want of a version.
 	hit []string
 }
 
-func seen(d *decision.Decision, held *engine.Held) Seen {
+func seen(d *decision.Decision, holding []v1alpha1.HoldingRule) Seen {
 	s := Seen{
 		Decision: d.Action.String(), Reason: string(d.Reason), Warnings: d.Warnings, Observed: d.Observed,
 		Message: strings.TrimSuffix(d.Message, fmt.Sprintf(" (decision %s)", d.ID)),
@@ -43,16 +47,22 @@ func seen(d *decision.Decision, held *engine.Held) Seen {
 		rule, _, _ := strings.Cut(o, "=")
 		s.hit = append(s.hit, rule)
 	}
-	if held != nil {
-		s.Approvers = &approvers{}
-		for _, r := range held.Rules {
-			s.Required = max(s.Required, int(r.Required))
-			s.Approvers.Groups = append(s.Approvers.Groups, r.Approvers.Groups...)
-			s.Approvers.Users = append(s.Approvers.Users, r.Approvers.Users...)
-		}
-		s.Approvers.Groups, s.Approvers.Users = set(s.Approvers.Groups), set(s.Approvers.Users)
+	if len(holding) > 0 {
+		s.people(holding)
 	}
 	return s
+}
+
+// people notes who has to approve.
+func (s *Seen) people(rules []v1alpha1.HoldingRule) {
+	s.Approvers = &approvers{}
+	for i := range rules {
+		s.Required = max(s.Required, int(rules[i].Required))
+		s.ReasonRequired = s.ReasonRequired || rules[i].ReasonRequired
+		s.Approvers.Groups = append(s.Approvers.Groups, rules[i].Approvers.Groups...)
+		s.Approvers.Users = append(s.Approvers.Users, rules[i].Approvers.Users...)
+	}
+	s.Approvers.Groups, s.Approvers.Users = set(s.Approvers.Groups), set(s.Approvers.Users)
 }
 
 // set is a list sorted and without repeats.
@@ -69,25 +79,45 @@ type Difference struct {
 	Got   string `json:"got"`
 }
 
-// compare is where what was seen is not what is expected.
-func (e *expect) compare(got *Seen) []Difference {
-	var diff []Difference
-	note := func(same bool, field, want, got string) {
-		if !same {
-			diff = append(diff, Difference{field, want, got})
-		}
+// differences are those of one expectation.
+type differences []Difference
+
+func (d *differences) note(same bool, field, want, got string) {
+	if !same {
+		*d = append(*d, Difference{field, want, got})
 	}
-	note(e.Decision == got.Decision, "decision", shown(e.Decision), got.Decision)
-	if e.Rule != nil {
-		wanted := []string{*e.Rule}
-		if *e.Rule == "" {
+}
+
+func (d *differences) rules(one *string, all *[]string, got []string) {
+	if one != nil {
+		wanted := []string{*one}
+		if *one == "" {
 			wanted = nil
 		}
-		note(sameRules(wanted, got.Rules), "rule", list(wanted), list(got.Rules))
+		d.note(sameRules(wanted, got), "rule", list(wanted), list(got))
 	}
-	if e.Rules != nil {
-		note(sameRules(*e.Rules, got.Rules), "rules", list(*e.Rules), list(got.Rules))
+	if all != nil {
+		d.note(sameRules(*all, got), "rules", list(*all), list(got))
 	}
+}
+
+func (d *differences) people(required *int, who *approvers, got *Seen) {
+	if required != nil {
+		d.note(*required == got.Required, "required", strconv.Itoa(*required), strconv.Itoa(got.Required))
+	}
+	if who != nil {
+		d.note(who.same(got.Approvers), "approvers", who.String(), got.Approvers.String())
+	}
+}
+
+func (e *expect) written() *yaml.Node { return e.node }
+
+// compare is where what was seen is not what is expected.
+func (e *expect) compare(got *Seen) []Difference {
+	var diff differences
+	note := diff.note
+	note(e.Decision == got.Decision, "decision", shown(e.Decision), got.Decision)
+	diff.rules(e.Rule, e.Rules, got.Rules)
 	note(e.Reason == "" || e.Reason == got.Reason, "reason", e.Reason, got.Reason)
 	if e.Message != nil {
 		note(sameText(*e.Message, got.Message), "message", shown(*e.Message), shown(got.Message))
@@ -103,12 +133,7 @@ func (e *expect) compare(got *Seen) []Difference {
 	if e.Observed != nil {
 		note(slices.Equal(set(*e.Observed), set(got.Observed)), "observed", list(*e.Observed), list(got.Observed))
 	}
-	if e.Required != nil {
-		note(*e.Required == got.Required, "required", strconv.Itoa(*e.Required), strconv.Itoa(got.Required))
-	}
-	if e.Approvers != nil {
-		note(e.Approvers.same(got.Approvers), "approvers", e.Approvers.String(), got.Approvers.String())
-	}
+	diff.people(e.Required, e.Approvers, got)
 	return diff
 }
 

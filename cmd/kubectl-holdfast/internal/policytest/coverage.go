@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Rule is a rule of a policy, or its default.
+// Rule is a rule of a policy, an entry of requestable, or the default.
 type Rule struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
@@ -50,15 +50,34 @@ func (p *policyEntry) rules(file string) []Rule {
 	if d := p.object.Spec.Default; d != "" && d != "Allow" {
 		all = append(all, Rule{File: file, Line: lookup(p.node, "spec.default").Line, Name: p.object.Name})
 	}
-	for i := range p.object.Spec.Rules {
-		name := p.object.Spec.Rules[i].Name
+	add := func(list string, i int, name string) {
 		line := p.node.Line
-		if n := child(lookup(p.node, "spec.rules"), strconv.Itoa(i)); n != nil {
+		if n := child(lookup(p.node, list), strconv.Itoa(i)); n != nil {
 			line = n.Line
 		}
 		all = append(all, Rule{File: file, Line: line, Name: p.object.Name + "/" + name})
 	}
+	for i := range p.object.Spec.Rules {
+		add("spec.rules", i, p.object.Spec.Rules[i].Name)
+	}
+	for i := range p.object.Spec.Requestable {
+		add("spec.requestable", i, p.object.Spec.Requestable[i].Name)
+	}
 	return all
+}
+
+// requestable says whether a name, as policy/name, is that of an entry of requestable.
+func (s *suite) requestable(name string) bool {
+	for _, f := range s.policies {
+		for _, p := range f.policies {
+			for i := range p.object.Spec.Requestable {
+				if name == p.object.Name+"/"+p.object.Spec.Requestable[i].Name {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // unexercised is how many rules there are, and those that no test hit.

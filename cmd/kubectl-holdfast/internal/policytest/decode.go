@@ -274,7 +274,7 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	for i := range t.NumField() {
 		tag, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		switch {
-		case !t.Field(i).IsExported() || tag == "-":
+		case hidden(t.Field(i)) || tag == "-":
 		case inlined(t.Field(i), tag, options):
 			if field, ok := fieldOf(v.Field(i), name); ok {
 				return field, true
@@ -286,6 +286,8 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	return reflect.Value{}, false
 }
 
+func hidden(f reflect.StructField) bool { return !f.IsExported() && !f.Anonymous }
+
 func inlined(f reflect.StructField, tag, options string) bool {
 	return tag == "" && (f.Anonymous || options == "inline")
 }
@@ -295,7 +297,7 @@ func fieldNames(t reflect.Type) []string {
 	for i := range t.NumField() {
 		tag, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		switch {
-		case !t.Field(i).IsExported() || tag == "-":
+		case hidden(t.Field(i)) || tag == "-":
 		case inlined(t.Field(i), tag, options):
 			names = append(names, fieldNames(t.Field(i).Type)...)
 		case tag != "":

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 )
@@ -24,6 +25,32 @@ type file struct {
 	// of that name in the namespace agents. The first is the agent of tests that name none.
 	Agents []agentEntry `json:"agents"`
 	Tests  []*test      `json:"tests"`
+	// Asks are tests of what agents may ask for ahead.
+	Asks []*ask `json:"asks"`
+}
+
+// entry is what tests and asks have in common.
+type entry struct {
+	Name string `json:"name"`
+	// Agent is the name of the Agent that makes the request, as its first subject.
+	Agent string `json:"agent"`
+	// User and Groups are who makes the request, instead of Agent.
+	User   string   `json:"user"`
+	Groups []string `json:"groups"`
+
+	line int
+	at   string
+	node *yaml.Node
+}
+
+// expectation is what a test or an ask expects.
+type expectation interface {
+	// written is what the file says; nil where it says nothing.
+	written() *yaml.Node
+	compare(got *Seen) []Difference
+	// renewed is the expectation with what was seen in the fields that it has, as a new node;
+	// nil where nothing would change.
+	renewed(all []*Seen) *yaml.Node
 }
 
 type agentEntry struct{ v1alpha1.Agent }
@@ -46,12 +73,7 @@ func (a *agentEntry) decodeNode(d *decoder, at string, n *yaml.Node, depth int) 
 
 // test is one entry of tests. It stands for one case, or for one of each manifest or kind.
 type test struct {
-	Name string `json:"name"`
-	// Agent is the name of the Agent that makes the request, as its first subject.
-	Agent string `json:"agent"`
-	// User and Groups are who makes the request, instead of Agent.
-	User   string   `json:"user"`
-	Groups []string `json:"groups"`
+	entry
 	// Verb is short for request.verb.
 	Verb    string  `json:"verb"`
 	Request request `json:"request"`
@@ -68,15 +90,12 @@ type test struct {
 	OldPodTemplate map[string]any `json:"oldPodTemplate"`
 	// NamespaceObject is the request's Namespace. Left out: one with nothing but its name.
 	NamespaceObject manifests `json:"namespaceObject"`
-	// Target is the object that a request for pods/log or the like is about.
-	Target notYet `json:"target"`
-	// Grants are what the agent was granted ahead.
-	Grants notYet  `json:"grants"`
-	Expect *expect `json:"expect"`
-
-	line int
-	at   string
-	node *yaml.Node
+	// Target is the object that a request for pods/log or the like is of. Left out: one with
+	// nothing but its name.
+	Target manifests `json:"target"`
+	// Grants are what the one who makes the request asked for ahead, and people approved.
+	Grants []*grant `json:"grants"`
+	Expect *expect  `json:"expect"`
 }
 
 func (t *test) decodeNode(d *decoder, at string, n *yaml.Node, depth int) {
@@ -96,15 +115,71 @@ type request struct {
 	NonResourceURL string         `json:"nonResourceURL"`
 	DryRun         bool           `json:"dryRun"`
 	Options        map[string]any `json:"options"`
-	FieldSelector  notYet         `json:"fieldSelector"`
-	LabelSelector  notYet         `json:"labelSelector"`
+	// FieldSelector and LabelSelector are those of a list or watch, as kubectl takes them.
+	FieldSelector string `json:"fieldSelector"`
+	LabelSelector string `json:"labelSelector"`
+	// Aggregated: another API server serves the resource, and nothing is admitted.
+	Aggregated bool `json:"aggregated"`
 }
 
-// notYet is a field of the format that the engine does not take yet.
-type notYet struct{}
+// grant is an approval of what was asked for ahead.
+type grant struct {
+	v1alpha1.Access
+	// Rules are those whose approvers approved. Left out: all that an ask for it takes.
+	Rules *[]string `json:"rules"`
+}
 
-func (*notYet) decodeNode(d *decoder, at string, n *yaml.Node, _ int) {
-	d.problem(n, at, "is not supported yet: nothing in Holdfast judges by it; leave it out")
+// ask is one entry of asks.
+type ask struct {
+	entry
+	Access v1alpha1.Access `json:"access"`
+	Expect *askExpect      `json:"expect"`
+}
+
+func (a *ask) decodeNode(d *decoder, at string, n *yaml.Node, depth int) {
+	a.line, a.at, a.node = n.Line, at, n
+	type plain ask
+	d.structure(at, n, (*plain)(a), depth)
+}
+
+// askExpect is what should become of an ask. What is left out is not looked at.
+type askExpect struct {
+	// Allowed: it may be asked for. Refused is what the agent is told otherwise, as the
+	// message of a test.
+	Allowed *bool   `json:"allowed"`
+	Refused *string `json:"refused"`
+	// Rule or Rules are what has to be satisfied, as in a test: entries of requestable, and
+	// rules that hold what is asked for.
+	Rule  *string   `json:"rule"`
+	Rules *[]string `json:"rules"`
+	// Required, Approvers and ReasonRequired are what those ask for together.
+	Required       *int       `json:"required"`
+	Approvers      *approvers `json:"approvers"`
+	ReasonRequired *bool      `json:"reasonRequired"`
+	// Duration is how long the grant would last.
+	Duration *metav1.Duration `json:"duration"`
+
+	node *yaml.Node
+}
+
+func (e *askExpect) decodeNode(d *decoder, at string, n *yaml.Node, depth int) {
+	e.node = n
+	type plain askExpect
+	d.structure(at, n, (*plain)(e), depth)
+	switch {
+	case e.Allowed == nil && e.Refused == nil:
+		d.problem(n, join(at, "allowed"), "is missing: want allowed: true, or refused with what the agent is told")
+	case e.Allowed != nil && e.Refused != nil && *e.Allowed:
+		d.problem(n, join(at, "refused"), "is for what is not allowed: want allowed: true, or refused")
+	case (e.Allowed == nil || !*e.Allowed) && e.details():
+		d.problem(n, at, "says what an ask takes that is refused: leave out all but allowed and refused")
+	case e.Rule != nil && e.Rules != nil:
+		d.problem(n, join(at, "rules"), "give rule, where there is one, or rules; not both")
+	}
+}
+
+func (e *askExpect) details() bool {
+	return e.Rule != nil || e.Rules != nil || e.Required != nil || e.Approvers != nil || e.ReasonRequired != nil || e.Duration != nil
 }
 
 // manifests are files or objects.

@@ -34,6 +34,8 @@ var clusterScoped = []string{
 	"selfsubjectreviews", "selfsubjectrulesreviews", "servicecidrs", "storageclasses", "storageversionmigrations",
 	"storageversions", "subjectaccessreviews", "tokenreviews", "validatingadmissionpolicies",
 	"validatingadmissionpolicybindings", "validatingwebhookconfigurations", "volumeattachments", "volumeattributesclasses",
+	// Only authorizers know these.
+	"users", "groups", "uids", "userextras", "signers",
 }
 
 // virtual are kinds that are sent to a subresource of another kind.
@@ -54,6 +56,12 @@ func newKinds() *kinds {
 	known := []schema.GroupVersionKind{
 		{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"},
 		{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"},
+		// What is impersonated, and who signs certificates: nothing that is stored.
+		{Version: "v1", Kind: "User"},
+		{Version: "v1", Kind: "Group"},
+		{Group: "authentication.k8s.io", Version: "v1", Kind: "UID"},
+		{Group: "authentication.k8s.io", Version: "v1", Kind: "UserExtra"},
+		{Group: "certificates.k8s.io", Version: "v1", Kind: "Signer"},
 	}
 	for _, kind := range []string{"Agent", "AgentPolicy", "AccessRequest", "Review"} {
 		known = append(known, v1alpha1.GroupVersion.WithKind(kind))

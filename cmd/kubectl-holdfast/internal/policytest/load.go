@@ -28,11 +28,14 @@ const testsFolder = "tests"
 type suite struct {
 	file     string
 	policies []*policyFile
+	state    engine.State
 	engine   *engine.Engine
 	cases    []*testCase
-	// text is the file as it is, and tests what it says.
+	asked    []*askCase
+	// text is the file as it is, tests and asks what it says.
 	text  []byte
 	tests []*test
+	asks  []*ask
 }
 
 // policyFile is a file beside the tests.
@@ -197,12 +200,13 @@ func (l *loader) suite(name string) *suite {
 			var f file
 			d.decode("", doc.node, &f)
 			s.tests = append(s.tests, f.Tests...)
+			s.asks = append(s.asks, f.Asks...)
 			agents = append(agents, f.Agents...)
 			policies = append(policies, f.Policies...)
 		}
 		l.problems = append(l.problems, d.problems...)
 	}
-	if len(s.tests) == 0 {
+	if len(s.tests)+len(s.asks) == 0 {
 		if len(l.problems) == before {
 			l.problem(name, "has no tests: want a list under tests, each with name, request or manifest, and expect")
 		}
@@ -382,18 +386,30 @@ func (l *loader) assemble(s *suite, own []agentEntry) {
 		}
 	}
 	s.engine = engine.New(engine.Config{})
-	s.engine.Load(engine.State{Agents: agent.NewSet(agents), Policies: policy.NewSet(compiled)})
+	s.state = engine.State{Agents: agent.NewSet(agents), Policies: policy.NewSet(compiled)}
+	s.engine.Load(s.state)
 	names := map[string]bool{}
+	build := func(e *entry) *builder {
+		if names[e.Name] && e.Name != "" {
+			l.problems = append(l.problems, Problem{File: s.file, Line: e.line, Field: e.at + ".name", Text: fmt.Sprintf("%q is the name of another test, too", e.Name)})
+		}
+		names[e.Name] = true
+		return &builder{loader: l, suite: s, entry: e, agents: agents, first: first}
+	}
 	for _, t := range s.tests {
-		if t == nil {
+		if t != nil {
+			b := build(&t.entry)
+			b.test = t
+			s.cases = append(s.cases, b.cases()...)
+		}
+	}
+	for _, a := range s.asks {
+		if a == nil {
 			continue
 		}
-		if names[t.Name] && t.Name != "" {
-			l.problems = append(l.problems, Problem{File: s.file, Line: t.line, Field: t.at + ".name", Text: fmt.Sprintf("%q is the name of another test, too", t.Name)})
+		if c := build(&a.entry).ask(a); c != nil {
+			s.asked = append(s.asked, c)
 		}
-		names[t.Name] = true
-		b := &builder{loader: l, suite: s, test: t, agents: agents, first: first}
-		s.cases = append(s.cases, b.cases()...)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/engine"
 )
@@ -72,9 +73,10 @@ type Report struct {
 	Failed int `json:"failed"`
 	// Policies are those that cannot be used; the tests beside them were not run.
 	Policies Problems `json:"policies,omitempty"`
-	// Results are in the order of the files and of the tests in them.
+	// Results are in the order of the files, of the tests in them and then of the asks.
 	Results []*Result `json:"tests"`
-	// Rules are how many rules there are, and Unexercised those that decided in no test.
+	// Rules are how many rules and entries of requestable there are, and Unexercised those that
+	// decided in no test.
 	Rules       int    `json:"rules"`
 	Unexercised []Rule `json:"unexercised"`
 
@@ -91,7 +93,7 @@ type Result struct {
 	// Diff is what was wanted beside what was seen; empty where OK.
 	Diff []Difference `json:"diff,omitempty"`
 
-	test *test
+	entry *entry
 }
 
 // OK says that nothing failed.
@@ -112,17 +114,23 @@ func Run(ctx context.Context, paths []string, o Options) (*Report, error) {
 	for _, s := range suites {
 		broken := s.brokenPolicies()
 		report.Policies = append(report.Policies, broken...)
-		for _, c := range s.cases {
-			if o.Only != nil && !o.Only.MatchString(c.name) {
-				continue
+		run := func(name string, judge func() *Result) {
+			if o.Only != nil && !o.Only.MatchString(name) {
+				return
 			}
 			matched = true
 			if len(broken) > 0 {
-				continue
+				return
 			}
-			result := c.run(ctx, s)
+			result := judge()
 			covered.add(s, &result.Got)
 			report.add(result)
+		}
+		for _, c := range s.cases {
+			run(c.name, func() *Result { return c.run(ctx, s) })
+		}
+		for _, c := range s.asked {
+			run(c.ask.Name, func() *Result { return c.run(s) })
 		}
 		covered.rules(s)
 	}
@@ -145,18 +153,64 @@ func (r *Report) add(result *Result) {
 
 // run judges one case.
 func (c *testCase) run(ctx context.Context, s *suite) *Result {
-	d, held := decide(ctx, s.engine, c)
-	result := &Result{File: s.file, Line: c.test.line, Name: c.name, Got: seen(&d, held), test: c.test}
+	d, holding := c.decide(ctx, s)
+	result := &Result{File: s.file, Line: c.test.line, Name: c.name, Got: seen(&d, holding), entry: &c.test.entry}
 	result.Diff = c.test.Expect.compare(&result.Got)
 	result.OK = len(result.Diff) == 0
 	return result
 }
 
-// decide is the one place that calls the engine. What a test cannot say yet because the
-// engine does not take it, is refused where files are read: see notYet.
-func decide(ctx context.Context, e *engine.Engine, c *testCase) (decision.Decision, *engine.Held) {
-	return e.Decide(ctx, engine.Input{
+// decide asks the engine as the webhook that would be asked does, but that nobody asks RBAC:
+// what policies allow counts as permitted. It returns the rules that hold the request, too.
+func (c *testCase) decide(ctx context.Context, s *suite) (decision.Decision, []v1alpha1.HoldingRule) {
+	s.engine.LoadGrants(c.grants)
+	in := engine.Input{
 		Request:   c.request,
 		Namespace: func() (map[string]any, error) { return c.namespace, nil },
-	})
+		Confirm:   func(context.Context, *v1alpha1.AccessRequest, []string) (bool, error) { return true, nil },
+	}
+	if !c.authorized {
+		d, held := s.engine.Decide(ctx, in)
+		if held == nil {
+			return d, nil
+		}
+		return d, held.Rules
+	}
+	in.Aggregated = c.test.Request.Aggregated
+	in.Requester = c.requester
+	if c.target != nil {
+		in.Target = func() (map[string]any, error) { return c.target, nil }
+	}
+	d := s.engine.Authorize(ctx, in)
+	if d.Action != decision.Hold {
+		return d, nil
+	}
+	return d, s.holding(&d)
+}
+
+// requester is who asked for the AccessRequest that is the target.
+func (c *testCase) requester(name string) string {
+	spec, _ := c.target["spec"].(map[string]any)
+	requester, _ := spec["requester"].(string)
+	if name != c.request.Name {
+		return ""
+	}
+	return requester
+}
+
+// holding are the rules that hold what was decided. The authorizer does not say who would
+// have to approve: a read cannot wait for them.
+func (s *suite) holding(d *decision.Decision) []v1alpha1.HoldingRule {
+	var rules []v1alpha1.HoldingRule
+	for _, c := range d.Causes {
+		name, rule, _ := strings.Cut(c.Rule, "/")
+		for _, f := range s.policies {
+			for _, p := range f.policies {
+				if terms := p.compiled.Terms(rule); p.object.Name == name && terms != nil {
+					rules = append(rules, terms.Rule)
+				}
+			}
+		}
+	}
+	return rules
 }

@@ -36,6 +36,13 @@ spec:
     match: {verbs: [create, update], resources: [pods, deployments]}
     when: namespace.metadata.labels["env"] == "prod"
     action: Deny
+  requestable:
+  - name: secrets
+    verbs: [get, list]
+    apiGroups: [""]
+    resources: [secrets]
+    reasonRequired: true
+    maxDuration: 30m
 ---
 apiVersion: holdfast.dev/v1alpha1
 kind: AgentPolicy
@@ -100,7 +107,7 @@ func TestRefusedTests(t *testing.T) {
 		},
 		"unknown field below": {
 			"tests:\n- name: a\n  request: {verb: delete, kind: Pod}\n  expect: Hold",
-			`a_test.yaml:5: tests[0].request.kind: unknown field; want one of: verb, group, version, resource, namespace, name, nonResourceURL, dryRun, options, fieldSelector, labelSelector`,
+			`a_test.yaml:5: tests[0].request.kind: unknown field; want one of: verb, group, version, resource, namespace, name, nonResourceURL, dryRun, options, fieldSelector, labelSelector, aggregated`,
 		},
 		"twice":                 {"tests:\n" + request + "  name: b\n  expect: Hold", "a_test.yaml:6: tests[0].name: is given twice"},
 		"no tests":              {"tests: []", "a_test.yaml: has no tests: want a list under tests, each with name, request or manifest, and expect"},
@@ -129,9 +136,25 @@ func TestRefusedTests(t *testing.T) {
 		"kinds without a pod":   {"tests:\n- name: a\n  kinds: [Pod]\n  expect: Hold", "a_test.yaml:4: tests[0].podSpec: is missing: want the pod's spec, or its podTemplate, to wrap into each of the kinds"},
 		"a pod without kinds":   {"tests:\n- name: a\n  podSpec: {}\n  expect: Hold", "a_test.yaml:4: tests[0].kinds: is missing: want the kinds to wrap the pod into (Pod, PodTemplate, Deployment, ReplicaSet, StatefulSet, DaemonSet, ReplicationController, Job, CronJob), or * for all of them"},
 		"missing manifest":      {"tests:\n- name: a\n  manifest: none.yaml\n  expect: Hold", "a_test.yaml:5: tests[0].manifest: none.yaml: no such file or directory"},
-		"grants":                {"tests:\n" + request + "  grants: [{verbs: [get]}]\n  expect: Hold", "a_test.yaml:6: tests[0].grants: is not supported yet: nothing in Holdfast judges by it; leave it out"},
-		"target":                {"tests:\n" + request + "  target: {}\n  expect: Hold", "a_test.yaml:6: tests[0].target: is not supported yet: nothing in Holdfast judges by it; leave it out"},
-		"label selector":        {"tests:\n- name: a\n  request: {verb: list, resource: pods, labelSelector: a=b}\n  expect: Hold", "a_test.yaml:5: tests[0].request.labelSelector: is not supported yet: nothing in Holdfast judges by it; leave it out"},
+		"grants":                {"tests:\n" + request + "  grants: [{verbs: [get], resources: [pods], names: [x]}]\n  expect: Hold", "a_test.yaml:6: tests[0].grants[0]: cannot be asked for: no policy lets the agent ask to get pods \"x\" in namespace \"default\"; it may ask for what p/secrets covers; a cluster admin says in spec.requestable of an AgentPolicy what may be asked for"},
+		"grants of all names":   {"tests:\n" + request + "  grants: [{verbs: [get], resources: [secrets]}]\n  expect: Hold", "a_test.yaml:6: tests[0].grants[0]: cannot be asked for: names: Required value: name the objects to get secrets in namespace \"default\""},
+		"grants of a kind":      {"tests:\n" + request + "  grants: [{verbs: [get], resources: [things]}]\n  expect: Hold", `a_test.yaml:6: tests[0].grants[0].apiGroups: "things" is no built-in resource: say its group`},
+		"grants for a person":   {"tests:\n" + request + "  user: jane\n  grants: [{verbs: [list], resources: [secrets]}]\n  expect: Hold", `a_test.yaml:7: tests[0].grants[0]: "jane" is no agent, and only agents are granted anything`},
+		"grants by a rule":      {"tests:\n" + request + "  grants: [{verbs: [list], resources: [secrets], rules: [p/secret]}]\n  expect: Hold", `a_test.yaml:6: tests[0].grants[0].rules: has "p/secret" (did you mean "p/secrets"?), whose approvers nobody would ask: want of p/secrets`},
+		"target of a change":    {"tests:\n" + request + "  target: {}\n  expect: Hold", "a_test.yaml:6: tests[0].target: nobody looks at the object of a delete of pods: it is for subresources of pods that are read, such as pods/log, and for accessrequests"},
+		"selector of a change":  {"tests:\n- name: a\n  request: {verb: deletecollection, resource: pods, labelSelector: a=b}\n  expect: Hold", "a_test.yaml:5: tests[0].request.labelSelector: admission sees none in a deletecollection: leave it out"},
+		"selector of a get":     {"tests:\n- name: a\n  request: {verb: get, resource: pods, labelSelector: a=b}\n  expect: Hold", "a_test.yaml:5: tests[0].request: selectors are for list, watch and deletecollection: leave them out of a get"},
+		"label selector":        {"tests:\n- name: a\n  request: {verb: list, resource: pods, labelSelector: a==b=c}\n  expect: Hold", "a_test.yaml:5: tests[0].request.labelSelector: is no label selector"},
+		"field selector":        {"tests:\n- name: a\n  request: {verb: list, resource: pods, fieldSelector: a}\n  expect: Hold", "a_test.yaml:5: tests[0].request.fieldSelector: is no field selector"},
+		"a dry read":            {"tests:\n- name: a\n  request: {verb: get, resource: pods, dryRun: true}\n  expect: Hold", "a_test.yaml:5: tests[0].request: an authorizer sees no options: leave dryRun and options out of a get"},
+		"exec as sent":          {"tests:\n- name: a\n  request: {verb: create, resource: pods/exec}\n  expect: Hold", "a_test.yaml:5: tests[0].request.verb: is create: admission is told connect of pods/exec, whatever the client sends; say that"},
+		"name of a create":      {"tests:\n- name: a\n  request: {verb: create, group: x.example.com, version: v1, resource: things, name: x, aggregated: true}\n  expect: Hold", "a_test.yaml:5: tests[0].request.name: an authorizer does not see what a create will name: leave it out"},
+		"object of another API": {"tests:\n- name: a\n  manifest: {apiVersion: x.example.com/v1, kind: Thing}\n  request: {aggregated: true}\n  expect: Hold", "a_test.yaml:5: tests[0].manifest: no object is seen of a create: give request.resource and name"},
+		"ask, no expectation":   {"asks:\n- name: a\n  access: {verbs: [list], resources: [secrets]}", "a_test.yaml:4: asks[0].expect: is missing: want allowed: true, or refused with what the agent is told; --update writes what is seen"},
+		"ask, either":           {"asks:\n- name: a\n  access: {verbs: [list], resources: [secrets]}\n  expect: {allowed: true, refused: never}", "a_test.yaml:6: asks[0].expect.refused: is for what is not allowed: want allowed: true, or refused"},
+		"ask, neither":          {"asks:\n- name: a\n  access: {verbs: [list], resources: [secrets]}\n  expect: {rule: p/secrets}", "a_test.yaml:6: asks[0].expect.allowed: is missing: want allowed: true, or refused with what the agent is told"},
+		"ask, refused by rules": {"asks:\n- name: a\n  access: {verbs: [list], resources: [secrets]}\n  expect: {allowed: false, rule: p/secrets}", "a_test.yaml:6: asks[0].expect: says what an ask takes that is refused: leave out all but allowed and refused"},
+		"ask, unknown field":    {"asks:\n- name: a\n  request: {verb: get}", "a_test.yaml:5: asks[0].request: unknown field; want one of: name, agent, user, groups, access, expect"},
 		"policies":              {"policies: [../none]\ntests:\n" + request + "  expect: Hold", "a_test.yaml: policies: stat ../none: no such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -273,6 +296,205 @@ tests:
 	}
 }
 
+// reads are rules for what the authorizer judges alone.
+const reads = `apiVersion: holdfast.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: r}
+spec:
+  agents: ["*"]
+  rules:
+  - name: hold-secrets
+    match: {verbs: [get, list, watch], apiGroups: [""], resources: [secrets]}
+    action: Hold
+    required: 2
+    approvers: {users: [u, v]}
+  - name: hold-mounts
+    match: {verbs: [create], versions: [v1], resources: [pods]}
+    when: any(references(object), not mayRead(#))
+    action: Hold
+  - name: hold-scale
+    match: {verbs: [update], resources: [deployments/scale]}
+    action: Hold
+  - name: deny-team-pods
+    match: {verbs: [list, watch], resources: [pods], labelSelectors: ["team=*"]}
+    action: Deny
+  - name: deny-node-pods
+    match: {verbs: [list], resources: [pods]}
+    when: any(request.fieldSelector, .key == "spec.nodeName")
+    action: Deny
+  - name: deny-private-logs
+    match: {verbs: [get], versions: [v1], resources: [pods/log]}
+    when: target.metadata.labels["private"] == "true"
+    action: Deny
+  - name: deny-things
+    match: {verbs: [delete], apiGroups: [x.example.com]}
+    action: Deny
+  - name: deny-new-things
+    match: {verbs: [create], apiGroups: [x.example.com], versions: ["*"]}
+    when: object.spec.size > 3
+    action: Deny
+  - name: deny-dev
+    match: {verbs: [get], resources: [namespaces]}
+    when: namespace.metadata.labels["env"] == "dev"
+    action: Deny
+  - name: deny-signing
+    match: {verbs: [sign, approve], names: ["example.com/*"]}
+    action: Deny
+  requestable:
+  - {name: secrets, verbs: [get, list], apiGroups: [""], resources: [secrets], maxDuration: 5m, reasonRequired: true}
+  - {name: scale, verbs: [update], apiGroups: [apps], resources: [deployments/scale], approvers: {groups: [g]}}
+`
+
+// TestAuthorized is what tests can say of requests that the authorizer judges, of grants and
+// of asks.
+func TestAuthorized(t *testing.T) {
+	t.Parallel()
+	r := run(t, map[string]string{"p.yaml": reads, "a_test.yaml": head + `agents:
+- bot
+- metadata: {name: ci}
+  spec: {suspended: true, subjects: [{kind: User, name: "ci"}]}
+tests:
+- name: a read that is held
+  request: {verb: get, resource: secrets, name: db}
+  expect: {decision: Hold, rule: r/hold-secrets, required: 2, approvers: {users: [u, v]}, messageMatches: "kubectl holdfast request --verbs get --resource secrets/db"}
+- name: a list of one name
+  request: {verb: list, resource: secrets, fieldSelector: metadata.name=db}
+  expect: {decision: Hold, messageMatches: "list secrets \"db\""}
+- name: a label selector
+  request: {verb: list, resource: pods, labelSelector: "app in (a,b),team=x"}
+  expect: {decision: Deny, rule: r/deny-team-pods}
+- name: another label selector
+  request: {verb: watch, resource: pods, labelSelector: "!team"}
+  expect: Allow
+- name: a field selector
+  request: {verb: list, resource: pods, fieldSelector: "spec.nodeName!=a"}
+  expect: {decision: Deny, rule: r/deny-node-pods}
+- name: a log
+  request: {verb: get, resource: pods/log}
+  expect: Allow
+- name: a private log
+  request: {verb: get, resource: pods/log}
+  target: {metadata: {labels: {private: "true"}}}
+  expect: {decision: Deny, rule: r/deny-private-logs}
+- name: a change of another API
+  request: {verb: delete, group: x.example.com, version: v1, resource: things, aggregated: true}
+  expect: {decision: Deny, rule: r/deny-things, reason: Rule}
+- name: a change of another API that nobody sees
+  request: {verb: create, group: x.example.com, version: v1, resource: things, aggregated: true}
+  expect: {decision: Deny, rule: r/deny-new-things, reason: Unseen}
+- name: a change of a custom kind
+  manifest: {apiVersion: x.example.com/v1, kind: Thing, spec: {size: 4}}
+  expect: {decision: Deny, reason: Rule}
+- name: a namespace
+  request: {verb: get, resource: namespaces, name: prod}
+  expect: Allow
+- name: a namespace of developers
+  request: {verb: get, resource: namespaces, name: x}
+  namespaceObject: {metadata: {labels: {env: dev}}}
+  expect: {decision: Deny, rule: r/deny-dev}
+- name: impersonation
+  request: {verb: impersonate, resource: users, name: jane}
+  expect: {decision: Deny, reason: SelfProtection}
+- name: constrained impersonation
+  request: {verb: "impersonate:user-info", resource: userextras/scopes, name: view}
+  expect: {decision: Deny, reason: SelfProtection}
+- name: a signer
+  request: {verb: sign, resource: signers, name: example.com/a}
+  expect: {decision: Deny, rule: r/deny-signing}
+- name: a role that is bound
+  request: {verb: bind, resource: clusterroles, name: admin}
+  expect: Allow
+- name: discovery
+  request: {verb: get, nonResourceURL: /apis}
+  expect: {decision: Allow, reason: SelfReview}
+- name: a review of oneself, while suspended
+  agent: ci
+  request: {verb: create, resource: selfsubjectaccessreviews}
+  expect: {decision: Deny, reason: Suspended}
+- name: an ask of its own
+  request: {verb: get, resource: accessrequests, name: asked}
+  target: {spec: {requester: "system:serviceaccount:agents:bot"}}
+  expect: {decision: Allow, reason: OwnRequest}
+- name: an ask of another
+  request: {verb: get, resource: accessrequests, name: asked}
+  expect: {decision: Deny, reason: SelfProtection}
+- name: its own asks
+  request: {verb: list, resource: accessrequests, fieldSelector: "spec.requester=system:serviceaccount:agents:bot"}
+  expect: {decision: Allow, reason: OwnRequest}
+- name: granted
+  request: {verb: get, resource: secrets, name: db}
+  grants: &db [{verbs: [get], resources: [secrets], names: [db]}]
+  expect: {decision: Allow, reason: Granted, rule: r/hold-secrets}
+- name: granted, another name
+  request: {verb: get, resource: secrets, name: other}
+  grants: *db
+  expect: Hold
+- name: granted, another namespace
+  request: {verb: get, resource: secrets, name: db, namespace: prod}
+  grants: *db
+  expect: Hold
+- name: granted, a mount
+  grants: *db
+  manifest: {apiVersion: v1, kind: Pod, spec: {containers: [{name: c, envFrom: [{secretRef: {name: db}}]}]}}
+  expect: Allow
+- name: granted, another mount
+  grants: *db
+  manifest: {apiVersion: v1, kind: Pod, spec: {containers: [{name: c, envFrom: [{secretRef: {name: other}}]}]}}
+  expect: {decision: Hold, rule: r/hold-mounts, message: "…It may not read Secret default/other."}
+- name: granted by some of those who have to
+  request: {verb: get, resource: secrets, name: db}
+  grants: [{verbs: [get], resources: [secrets], names: [db], rules: [r/secrets]}]
+  expect: Hold
+- name: granted, a change
+  request: {verb: patch, resource: deployments/scale, name: web}
+  grants: [{verbs: [update], resources: [deployments/scale], namespaces: [default], names: [web]}]
+  expect: {decision: Allow, reason: Granted}
+- name: granted, and suspended
+  agent: ci
+  request: {verb: get, resource: secrets, name: db}
+  grants: *db
+  expect: {decision: Deny, reason: Suspended}
+asks:
+- name: a Secret
+  access: {verbs: [get], resources: [secrets], names: [db]}
+  expect:
+    allowed: true
+    rules: [r/hold-secrets, r/secrets]
+    required: 2
+    approvers: {users: [u, v], groups: ["holdfast:approvers"]}
+    reasonRequired: true
+    duration: 5m
+- name: one entry
+  access: {verbs: [update], resources: [deployments/scale], names: [web], duration: 1h}
+  expect: {allowed: true, rules: [r/hold-scale, r/scale], duration: 1h, reasonRequired: false}
+- name: too long
+  access: {verbs: [get], resources: [secrets], names: [db], duration: 6m}
+  expect: {refused: "…want 1s to 5m0s, which is what r/secrets allows"}
+- name: all Secrets of all namespaces
+  access: {verbs: [list], resources: [secrets], namespaces: []}
+  expect: {allowed: true, rules: [r/secrets, r/hold-*]}
+- name: what no entry covers
+  access: {verbs: [watch], resources: [secrets]}
+  expect: {refused: 'no policy lets the agent ask to watch secrets in namespace "default"; it may ask for …'}
+- name: while suspended
+  agent: ci
+  access: {verbs: [get], resources: [secrets], names: [db]}
+  expect: {refused: "Agent ci is suspended…"}
+- name: a person
+  user: jane
+  access: {verbs: [get], resources: [secrets], names: [db]}
+  expect: {allowed: false}
+`}, Options{})
+	for _, result := range r.Results {
+		if !result.OK {
+			t.Errorf("%s: %v", result.Name, result.Diff)
+		}
+	}
+	if len(r.Results) != 36 || len(r.Unexercised) != 0 {
+		t.Errorf("%d results, want 36; not exercised: %v", len(r.Results), r.Unexercised)
+	}
+}
+
 // TestDifferences turns each field of an expectation wrong.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
@@ -298,6 +520,28 @@ func TestDifferences(t *testing.T) {
 		r := run(t, map[string]string{
 			"p.yaml":      policies,
 			"a_test.yaml": head + "tests:\n- name: a\n  request: {verb: delete, resource: pods}\n  expect: {" + expect + "}\n",
+		}, Options{})
+		if r.OK() || !slices.Equal(r.Results[0].Diff, []Difference{want}) {
+			t.Errorf("%s: got %v, want %v", wrong, r.Results[0].Diff, want)
+		}
+	}
+}
+
+// TestDifferencesOfAsks turns each field of an ask's expectation wrong.
+func TestDifferencesOfAsks(t *testing.T) {
+	t.Parallel()
+	for wrong, want := range map[string]Difference{
+		"allowed: false":                    {"decision", "Refused", "Allowed"},
+		"allowed: true, rule: r/secrets":    {"rule", "r/secrets", "r/hold-secrets, r/secrets"},
+		"allowed: true, rules: [r/secrets]": {"rules", "r/secrets", "r/hold-secrets, r/secrets"},
+		"allowed: true, required: 1":        {"required", "1", "2"},
+		"allowed: true, approvers: {}":      {"approvers", "(none)", "groups holdfast:approvers; users u, v"},
+		"allowed: true, reasonRequired: no": {"reasonRequired", "false", "true"},
+		"allowed: true, duration: 10m":      {"duration", "10m0s", "5m0s"},
+	} {
+		r := run(t, map[string]string{
+			"p.yaml":      reads,
+			"a_test.yaml": head + "asks:\n- name: a\n  access: {verbs: [get], resources: [secrets], names: [db]}\n  expect: {" + wrong + "}\n",
 		}, Options{})
 		if r.OK() || !slices.Equal(r.Results[0].Diff, []Difference{want}) {
 			t.Errorf("%s: got %v, want %v", wrong, r.Results[0].Diff, want)
@@ -331,6 +575,12 @@ func TestRequests(t *testing.T) {
 		{"manifest: {apiVersion: authentication.k8s.io/v1, kind: TokenRequest}", `create /v1 serviceaccounts/token default/test object=TokenRequest options=CreateOptions`},
 		{"manifest: {apiVersion: autoscaling/v1, kind: Scale}\n  request: {resource: deployments/scale}", `create apps/v1 deployments/scale default/test object=Scale options=CreateOptions`},
 		{"request: {verb: list, resource: secrets}", `list /v1 secrets default/`},
+		{"request: {verb: list, resource: secrets, fieldSelector: \"metadata.name=db,type!=a\", labelSelector: \"a in (b,c),d\"}", `list /v1 secrets default/db field metadata.name=db field type!=a label a in (b,c) label d`},
+		{"request: {verb: get, resource: namespaces, name: prod}", `get /v1 namespaces prod/prod`},
+		{"request: {verb: create, resource: tokenreviews}", `create authentication.k8s.io/v1 tokenreviews /`},
+		{"request: {verb: create, group: x.example.com, version: v1, resource: things, aggregated: true}", `create x.example.com/v1 things default/`},
+		{"request: {verb: patch, group: x.example.com, version: v1, resource: things, aggregated: true}", `patch x.example.com/v1 things default/test`},
+		{"request: {verb: impersonate, resource: userextras/scopes, name: view}", `impersonate authentication.k8s.io/v1 userextras/scopes /view`},
 		{"request: {verb: get, resource: pods/log}", `get /v1 pods/log default/test`},
 		{"request: {verb: get, nonResourceURL: /metrics}", `get /metrics`},
 		{"kinds: [CronJob]\n  podSpec: {a: b}", `create batch/v1 cronjobs default/test object=CronJob options=CreateOptions`},
@@ -357,6 +607,12 @@ func TestRequests(t *testing.T) {
 		}
 		if q.DryRun {
 			got += " dry"
+		}
+		for _, f := range q.FieldSelector {
+			got += " field " + f.String()
+		}
+		for _, l := range q.LabelSelector {
+			got += " label " + l.String()
 		}
 		if got != test.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", test.test, got, test.want)
@@ -432,12 +688,12 @@ func TestCoverage(t *testing.T) {
 	for _, rule := range r.Unexercised {
 		missed = append(missed, fmt.Sprintf("%d %s", rule.Line, rule.Name))
 	}
-	if want := []string{"14 p/deny-prod", "26 w/no-secrets", "36 s"}; r.Rules != 4 || !slices.Equal(missed, want) {
-		t.Errorf("got %q of %d rules, want %q of 4", missed, r.Rules, want)
+	if want := []string{"14 p/deny-prod", "19 p/secrets", "33 w/no-secrets", "43 s"}; r.Rules != 5 || !slices.Equal(missed, want) {
+		t.Errorf("got %q of %d rules, want %q of 5", missed, r.Rules, want)
 	}
 	var b bytes.Buffer
 	if err := r.Print(&b, View{Coverage: true}); err != nil || !strings.Contains(b.String(), "p.yaml:14: no test exercises rule p/deny-prod\n") ||
-		!strings.Contains(b.String(), "1 of 4 rules exercised\n") {
+		!strings.Contains(b.String(), "1 of 5 rules exercised\n") {
 		t.Errorf("%v, got\n%s", err, b.String())
 	}
 }

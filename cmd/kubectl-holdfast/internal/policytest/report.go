@@ -65,6 +65,7 @@ func (r *Result) lines() []string {
 	told := map[string]bool{}
 	for _, d := range r.Diff {
 		told[strings.TrimSuffix(strings.TrimSuffix(d.Field, "Matches"), "s")] = true
+		told["message"] = told["message"] || d.Field == "refused"
 		lines = append(lines, fmt.Sprintf("- %s: %s", d.Field, d.Want), fmt.Sprintf("+ %s: %s", d.Field, d.Got))
 	}
 	for _, f := range []Difference{

@@ -26,16 +26,13 @@ func (r *Report) Updates() ([]Edit, Problems) {
 	for _, s := range r.suites {
 		e := editor{suite: s}
 		for _, t := range s.tests {
-			var failed bool
-			var all []*Seen
-			for _, result := range r.Results {
-				if result.test == t {
-					failed = failed || !result.OK
-					all = append(all, &result.Got)
-				}
+			if all := r.failed(&t.entry); all != nil {
+				e.renew(&t.entry, t.Expect, all)
 			}
-			if failed {
-				e.test(t, all)
+		}
+		for _, a := range s.asks {
+			if all := r.failed(&a.entry); all != nil {
+				e.renew(&a.entry, a.Expect, all)
 			}
 		}
 		problems = append(problems, e.problems...)
@@ -52,6 +49,22 @@ func (r *Report) Updates() ([]Edit, Problems) {
 	return edits, problems
 }
 
+// failed is what was seen in the cases of a test of which one failed; nil where none did.
+func (r *Report) failed(e *entry) []*Seen {
+	failed := false
+	var all []*Seen
+	for _, result := range r.Results {
+		if result.entry == e {
+			failed = failed || !result.OK
+			all = append(all, &result.Got)
+		}
+	}
+	if !failed {
+		return nil
+	}
+	return all
+}
+
 // splice replaces a part of a text.
 type splice struct {
 	from, to int
@@ -64,7 +77,7 @@ type editor struct {
 	problems Problems
 }
 
-func (e *editor) test(t *test, all []*Seen) {
+func (e *editor) renew(t *entry, expected expectation, all []*Seen) {
 	for _, s := range all {
 		if s.Decision != all[0].Decision {
 			e.problems = append(e.problems, Problem{
@@ -74,8 +87,8 @@ func (e *editor) test(t *test, all []*Seen) {
 			return
 		}
 	}
-	old := t.Expect.node
-	n := t.Expect.renewed(all)
+	old := expected.written()
+	n := expected.renewed(all)
 	if n == nil {
 		return
 	}
@@ -162,21 +175,38 @@ func (e *expect) renew(n *yaml.Node, field string, all []*Seen) {
 		put(field, agree(func(s *Seen) string { return strings.Join(s.Warnings, "\n") }), sequence(got.Warnings))
 	case "observed":
 		put(field, agree(func(s *Seen) string { return strings.Join(s.Observed, "\n") }), sequence(got.Observed))
-	case "required":
-		put(field, agree(func(s *Seen) string { return fmt.Sprint(s.Required) }), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: fmt.Sprint(got.Required)})
-	case "approvers":
-		var value *yaml.Node
-		if got.Approvers != nil {
-			value = flow(&yaml.Node{Kind: yaml.MappingNode})
-			if len(got.Approvers.Groups) > 0 {
-				set1(value, "groups", sequence(got.Approvers.Groups))
+	case "required", "approvers":
+		if agree(func(s *Seen) string {
+			if field == "required" {
+				return fmt.Sprint(s.Required)
 			}
-			if len(got.Approvers.Users) > 0 {
-				set1(value, "users", sequence(got.Approvers.Users))
-			}
+			return s.Approvers.String()
+		}) {
+			setPeople(n, field, got)
+		} else {
+			remove(n, field)
 		}
-		put(field, agree(func(s *Seen) string { return s.Approvers.String() }), value)
 	}
+}
+
+// setPeople writes required or approvers; no approvers where nobody has to approve.
+func setPeople(n *yaml.Node, field string, got *Seen) {
+	if field == "required" {
+		set1(n, field, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: fmt.Sprint(got.Required)})
+		return
+	}
+	if got.Approvers == nil {
+		remove(n, field)
+		return
+	}
+	value := flow(&yaml.Node{Kind: yaml.MappingNode})
+	if len(got.Approvers.Groups) > 0 {
+		set1(value, "groups", sequence(got.Approvers.Groups))
+	}
+	if len(got.Approvers.Users) > 0 {
+		set1(value, "users", sequence(got.Approvers.Users))
+	}
+	set1(n, field, value)
 }
 
 // setRules writes rule or rules, whichever says it; neither where the cases differ, or where
@@ -382,9 +412,11 @@ func same(before, after []byte) error {
 		}
 		var b strings.Builder
 		for _, doc := range docs {
-			if tests := child(doc.node, "tests"); tests != nil {
-				for _, t := range tests.Content {
-					remove(t, "expect")
+			for _, field := range []string{"tests", "asks"} {
+				if tests := child(doc.node, field); tests != nil {
+					for _, t := range tests.Content {
+						remove(t, "expect")
+					}
 				}
 			}
 			var value any
