@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
@@ -49,6 +50,12 @@ func what(r *decision.Request) string {
 
 func because(findings []policy.Finding) string {
 	var reasons []string
+	if blind := count(findings, decision.ReasonUnseen); blind > 0 {
+		// One reason, however many rules have it.
+		findings = slices.DeleteFunc(slices.Clone(findings), func(f policy.Finding) bool { return f.Reason == decision.ReasonUnseen })
+		reasons = append(reasons, fmt.Sprintf(
+			"%d rules would look into the object, and it goes to another API server, where Holdfast does not see it", blind))
+	}
 	for i, f := range findings {
 		if i == maxReasons {
 			reasons = append(reasons, fmt.Sprintf("and %d more rules", len(findings)-i))
@@ -57,6 +64,15 @@ func because(findings []policy.Finding) string {
 		reasons = append(reasons, explain(f))
 	}
 	return strings.Join(reasons, "; ")
+}
+
+func count(findings []policy.Finding, r decision.Reason) (n int) {
+	for i := range findings {
+		if findings[i].Reason == r {
+			n++
+		}
+	}
+	return n
 }
 
 func explain(f policy.Finding) string {
