@@ -11,6 +11,7 @@ import (
 	"time"
 
 	authnv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
@@ -245,6 +246,35 @@ func TestAuthorizerDecisions(t *testing.T) {
 		}
 		if len(got) == 1 && !reflect.DeepEqual(got[0], want) {
 			t.Errorf("got %+v, want %+v", got[0], want)
+		}
+	}
+}
+
+// TestRefusedImpersonation: what the authorizer said of it stands in the answer alone.
+func TestRefusedImpersonation(t *testing.T) {
+	t.Parallel()
+	key, err := decision.NewKey([]byte(strings.Repeat("k", decision.KeyMin)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reason := key.AuthorizationReason(decision.Record{ID: "ID", Decision: "Deny", Reason: decision.ReasonSelfProtection}, "users is forbidden: no")
+	ev := &auditv1.Event{ResponseStatus: &metav1.Status{Code: 403, Message: reason}}
+	got, broken := audit.Decisions(ev, audit.Signed(ev, key))
+	if len(got) != 1 || broken != 0 || !got[0].Verified || got[0].ID != "ID" || got[0].Webhook != decision.AuthorizerWebhook {
+		t.Errorf("got %+v, %d broken", got, broken)
+	}
+	forged := &auditv1.Event{ResponseStatus: &metav1.Status{Code: 403, Message: strings.Replace(reason, " ID ", " IE ", 1)}}
+	if got, _ := audit.Decisions(forged, audit.Signed(forged, key)); len(got) != 1 || got[0].Verified {
+		t.Errorf("forged: %+v, want it not verified", got)
+	}
+	for name, ev := range map[string]*auditv1.Event{
+		"another status": {ResponseStatus: &metav1.Status{Code: 422, Message: reason}},
+		"beside an annotation": {
+			ResponseStatus: &metav1.Status{Code: 403, Message: reason}, Annotations: map[string]string{decision.AuthorizationReason: "RBAC: no"},
+		},
+	} {
+		if got, _ := audit.Decisions(ev, audit.Signed(ev, key)); len(got) != 0 {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }

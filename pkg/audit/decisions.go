@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"maps"
+	"net/http"
 	"slices"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -25,7 +26,25 @@ func Decisions(ev *auditv1.Event, signed []string) (records []decision.Record, b
 			broken++
 		}
 	}
+	if message, ok := refusal(ev); ok {
+		if rec, err := decision.ParseAuthorizationReason(message); err == nil {
+			rec.Verified = slices.Contains(signed, messageKey)
+			records = append(records, rec)
+		}
+	}
 	return records, broken
+}
+
+// messageKey stands among signed keys for the message of the answer.
+const messageKey = "responseStatus.message"
+
+// refusal is the message of an answer in which a refusal of the authorizer can stand alone:
+// the API server keeps no annotation of what it asks when somebody impersonates.
+func refusal(ev *auditv1.Event) (message string, ok bool) {
+	if ev.ResponseStatus == nil || ev.ResponseStatus.Code != http.StatusForbidden || ev.Annotations[decision.AuthorizationReason] != "" {
+		return "", false
+	}
+	return ev.ResponseStatus.Message, true
 }
 
 // parse reads a decision of one of the webhooks, or the authorizer's.
@@ -44,6 +63,9 @@ func Signed(ev *auditv1.Event, k *decision.Key) []string {
 		if _, err := parse(key, value); err == nil && k.Signed(key, value) {
 			signed = append(signed, key)
 		}
+	}
+	if message, ok := refusal(ev); ok && k.Signed(decision.AuthorizationReason, message) {
+		signed = append(signed, messageKey)
 	}
 	slices.Sort(signed)
 	return signed
