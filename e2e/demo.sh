@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job in a minute: an agent that is cluster-admin is stopped from deleting a
-# namespace; then it has to wait until a person has seen what would die with it, and has
+# The main job in a minute: an agent that is cluster-admin reads a Secret only once two people
+# have granted it that, for a minute; it is stopped from deleting a namespace; then it has to wait until a person has seen what would die with it, and has
 # approved exactly that; and the story is in Postgres. Every command is printed before it runs. Exits 0 only when every step came out as it says. KEEP=1 leaves it all running.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -76,6 +76,18 @@ MANIFEST
 passes "$agent apply -f $dir/orders.yaml"
 passes "$human -n prod wait --for=jsonpath={.status.phase}=Bound --timeout=30s pvc/orders"
 
+step "It reads no Secret that nobody granted it, whatever RBAC says; it can ask"
+passes "$human apply -f manifests/policies/baseline/reads.yaml"
+passes "$human wait --for=condition=Compiled agentpolicy/baseline-reads"
+refused "rule baseline-reads/hold-secret-reads" "$agent -n prod get secret database"
+passes "kubectl holdfast --kubeconfig \$HOLDFAST_AGENT_KUBECONFIG request --verbs get --resource secrets/database -n prod --for 1m --reason 'the orders job cannot log in' -o name"
+asked=${said#accessrequest.holdfast.dev/}
+passes "kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER_KUBECONFIG approve $asked"
+refused "rule baseline-reads/hold-secret-reads" "$agent -n prod get secret database"
+passes "kubectl holdfast --kubeconfig \$HOLDFAST_APPROVER2_KUBECONFIG approve $asked"
+for _ in $(seq 30); do eval "$agent -n prod get secret database" >/dev/null 2>&1 && break; sleep 0.1; done
+passes "$agent -n prod get secret database"
+
 step "The agent tries to delete the namespace"
 refused "rule no-namespace-deletes/deny-delete" "$agent delete namespace prod"
 
@@ -87,7 +99,7 @@ printf '%s\n' "${dim}\$ $agent delete namespace prod &${plain}"
 eval "$agent delete namespace prod" >"$dir/held.log" 2>&1 &
 held=$!
 for _ in $(seq 100); do
-  request=$(eval "$human get accessrequests -o jsonpath='{.items[*].metadata.name}'")
+  request=$(eval "$human get accessrequests --field-selector=status.phase=Pending -o jsonpath='{.items[*].metadata.name}'")
   [ -n "$request" ] && break
   sleep 0.1
 done
@@ -105,7 +117,7 @@ printf '%s\n' "${green}✓ the agent's command waited, and went through once a p
 step "The agent's story, from Postgres"
 query="SELECT to_char(time, 'HH24:MI:SS') AS time, verb, object, decision, array_to_string(rules, ', ') AS rule, response_code AS code
   FROM agent_activity
-  WHERE username = 'system:serviceaccount:agents:bot' AND object ~ 'prod' AND verb <> 'get'
+  WHERE username = 'system:serviceaccount:agents:bot' AND object ~ 'prod' AND (verb <> 'get' OR object ~ 'secrets')
   ORDER BY agent_activity.time"
 for _ in $(seq 100); do # the API server sends its audit events once a second
   psql "$DATABASE_URL" -Atc "$query" 2>/dev/null | grep -q 'Allow|hold-namespace-deletes/hold-delete|200' && break
@@ -113,6 +125,7 @@ for _ in $(seq 100); do # the API server sends its audit events once a second
 done
 passes "psql \"\$DATABASE_URL\" -c \"$query\""
 case $said in *"Deny"*"no-namespace-deletes/deny-delete"*"403"*) ;; *) fail "the denial is not in the story" ;; esac
+case $said in *"get"*"prod/secrets/database"*"Hold"*"baseline-reads/hold-secret-reads"*"403"*) ;; *) fail "the refused read is not in the story" ;; esac
 case $said in *"create"*"deployments"*"Allow"*"201"*) ;; *) fail "the Deployment is not in the story" ;; esac
 
 step "The story of the approval: request, review, and what came of it"

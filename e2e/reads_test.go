@@ -31,6 +31,7 @@ func TestReads(t *testing.T) {
 		{"OnlyAgents", onlyAgentsAreAskedAbout},
 		{"Secrets", secretsAreRestricted},
 		{"Grant", grantWithoutRBAC},
+		{"Change", grantOfChange},
 		{"Mounting", mountingFollowsTheGrant},
 		{"OwnRequests", ownRequestsOnly},
 		{"Suspended", suspendedOnEveryReplica},
@@ -53,8 +54,8 @@ func (c *cluster) decided(t *testing.T) (sum float64) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(body)) {
-		if !strings.HasPrefix(line, "holdfast_authorizer_decisions_total{") &&
-			!(strings.HasPrefix(line, "holdfast_admission_decisions_total{") && strings.Contains(line, decision.GuardWebhook)) {
+		admission := strings.HasPrefix(line, "holdfast_admission_decisions_total{") && strings.Contains(line, decision.GuardWebhook)
+		if !admission && !strings.HasPrefix(line, "holdfast_authorizer_decisions_total{") {
 			continue
 		}
 		value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " "):]), 64)
@@ -184,6 +185,41 @@ func grantWithoutRBAC(t *testing.T, c *cluster) {
 	}
 	time.Sleep(time.Until(ends))
 	c.refused(t, "hold-secret-reads", bare, get...)
+}
+
+// grantOfChange: both hooks honour a grant of a change, and RBAC need not know the agent.
+func grantOfChange(t *testing.T, c *cluster) {
+	c.policy(t, "may-ask", `
+  agents: ["*"]
+  requestable:
+  - {name: deletes, verbs: [delete], apiGroups: [""], resources: [configmaps], namespaces: [default]}
+`)
+	bare := c.bare(t, "cleaner")
+	c.must(t, admin, "create", "configmap", "old-one")
+	c.must(t, admin, "create", "configmap", "old-two")
+	remove := func(name string) result { return c.kubectl(t, bare, "delete", "configmap", name, "--wait=false") }
+	if r := remove("old-one"); r.code == 0 {
+		t.Fatal("an agent without RBAC deleted a ConfigMap")
+	}
+	name := c.asks(t, bare, "--verbs", "delete", "--resource", "configmaps/old-one", "-n", "default", "--for", "10m")
+	if rules := c.field(t, name, "{range .spec.rules[*]}{.policy}/{.rule} {end}"); rules != "baseline-deletes/hold-delete may-ask/deletes " {
+		t.Errorf("rules %q: want that which holds deletes beside that which lets it ask", rules)
+	}
+	c.approve(t, approver, name)
+	c.phase(t, name, "Approved")
+	eventually(t, 5*time.Second, "what was granted is done", func() error {
+		if r := remove("old-one"); r.code != 0 {
+			return errors.New(r.err)
+		}
+		return nil
+	})
+	if r := c.kubectl(t, admin, "get", "configmap", "old-one"); r.code == 0 {
+		t.Error("the ConfigMap is still there")
+	}
+	if r := remove("old-two"); r.code == 0 || !strings.Contains(r.err, "orbidden") {
+		t.Errorf("another one: %s%s, want it forbidden", r.out, r.err)
+	}
+	c.phase(t, name, "Approved") // nothing is used up
 }
 
 const mounts = `

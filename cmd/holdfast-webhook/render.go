@@ -33,13 +33,13 @@ func renderCommand() *cobra.Command {
 		Use:   "render",
 		Short: "Write the files with which an API server calls Holdfast, and print its flags",
 		Long: `Writes the API server's configuration: webhook registrations with the net of the declared
-Agents, admission, authorization, tracing and audit configuration. Put the files into the
+Agents, the authorizer with the same net, admission, tracing and audit configuration. Put the files into the
 folder named by --dir on every control-plane host (with --out there, or by moving each file
 into place: a file that is half copied counts as no registration, and agents pass), and add
 the printed flags. Apply flowcontrol.yaml with kubectl, after manifests/flowcontrol: it puts the
 agents on a priority level of their own. Render again
 whenever an Agent gets a subject that the net does not cover; the API server reads the
-static registrations again by itself.`,
+static registrations and authorization.yaml again by itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return render(cmd.OutOrStdout(), c) },
 	}

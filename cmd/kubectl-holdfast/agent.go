@@ -105,7 +105,7 @@ With plain kubectl:
   kubectl create rolebinding holdfast-agent-NAME --clusterrole=edit --serviceaccount=agents:NAME -n NAMESPACE
   kubectl create clusterrolebinding holdfast-agent-NAME --clusterrole=holdfast-agent --serviceaccount=agents:NAME
   kubectl create token NAME -n agents --duration=8h`,
-		Example: `  kubectl holdfast agent add claude --namespaces shop,shop-staging --policy baseline
+		Example: `  kubectl holdfast agent add claude --namespaces shop,shop-staging --policy shop-debugging
   KUBECONFIG=claude.kubeconfig kubectl get pods`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,

@@ -2,11 +2,13 @@ package policy
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
 )
@@ -250,5 +252,34 @@ func BenchmarkAsked(b *testing.B) {
 		if _, err := s.Asked(bot(), &access); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestDocs: the policy of docs/approvals.md compiles, and lets ask for what is asked for there.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../docs/approvals.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(start, end string) string {
+		_, rest, ok := strings.Cut(string(data), start)
+		body, _, found := strings.Cut(rest, end)
+		if !ok || !found {
+			t.Fatalf("there is nothing between %q and %q", start, end)
+		}
+		return body
+	}
+	var p v1alpha1.AgentPolicy
+	if err := yaml.UnmarshalStrict([]byte(block("```yaml\n", "```")), &p); err != nil {
+		t.Fatal(err)
+	}
+	var r v1alpha1.AccessRequest
+	if err := yaml.UnmarshalStrict([]byte(block("kubectl create -f - <<EOF\n", "EOF\n")), &r); err != nil {
+		t.Fatal(err)
+	}
+	got, err := setOf(t, &p).Asked(bot(), &r.Spec.Access)
+	if err != nil || got.Duration != 10*time.Minute || len(got.Rules) != 1 || !got.Rules[0].ReasonRequired {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

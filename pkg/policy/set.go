@@ -113,8 +113,8 @@ type Input struct {
 	// is called at most once, and only if a rule that matches looks at it. Nil: unknown,
 	// and such a rule fails.
 	Namespace func() (map[string]any, error)
-	// Unseen: the hook that asks sees no objects. Rules that look into them are then not about
-	// reads, and deny everything else that they match: nobody will see it later.
+	// Unseen: the hook that asks sees no objects. Rules that look into them then deny every
+	// change that they match, since nobody will see it later, and are about nothing else.
 	Unseen bool
 	// Target returns the object that a request for a subresource is about, such as the pod of
 	// pods/log, or nil where there is none. It is called as Namespace is.
@@ -256,7 +256,7 @@ func (e *evaluation) apply(r *rule) bool {
 		return true
 	}
 	if e.in.Unseen && (r.when.Object || r.when.OldObject) {
-		if e.in.Request.NonResourceURL != "" || IsRead(e.in.Request.Verb) {
+		if !changes(e.in.Request) {
 			return false
 		}
 		f.Action, f.Reason = decision.Deny, decision.ReasonUnseen
@@ -401,13 +401,24 @@ func selects(patterns []v1alpha1.Pattern, selector []decision.Requirement) bool 
 	})
 }
 
-// IsRead says whether a verb changes nothing and has no object that anybody could look at.
-func IsRead(verb string) bool { return verb == "get" || verb == "list" || verb == "watch" }
+// changes says whether a request is to change an object. Reviews of access and of tokens are
+// none, although they are created, nor is what is asked of a kubelet.
+func changes(q *decision.Request) bool {
+	switch q.Verb {
+	case "connect":
+		return true
+	case "create", "update", "patch", "delete", "deletecollection":
+		return q.NonResourceURL == "" && !decision.IsReview(q.Group) && !decision.OfKubelet(q.Group, q.FullResource())
+	default:
+		return false
+	}
+}
 
 // matchesVerb takes update and patch for one verb: admission cannot tell them apart.
 func (r *rule) matchesVerb(verb string) bool {
 	if v1alpha1.AnyMatches(r.match.Verbs, verb) {
 		return true
 	}
-	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch")
+	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch") ||
+		verb == "patch" && v1alpha1.AnyMatches(r.match.Verbs, "update")
 }

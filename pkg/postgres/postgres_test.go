@@ -250,6 +250,34 @@ func TestForgedDecisions(t *testing.T) {
 	}
 }
 
+// TestGrantsInHistory: what an agent asked for, and each use of it, of which a change that both
+// hooks judged is one.
+func TestGrantsInHistory(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	granted := func(id string) decision.Record {
+		return decision.Record{ID: id, Decision: "Allow", Reason: decision.ReasonGranted, Agents: []string{"bot"}, AccessRequest: "asked-1"}
+	}
+	ask, read, change := event(1), event(2), event(3)
+	record := granted("ASKED")
+	record.Reason, record.Webhook = decision.ReasonAsked, decision.OwnWebhook
+	name, value := signing.Annotation(record)
+	ask.Annotations = map[string]string{decision.OwnWebhook + "/" + name: value}
+	read.Verb, change.Verb = "get", "update"
+	read.Annotations = map[string]string{decision.AuthorizationReason: signing.AuthorizationReason(granted("READ"), "granted")}
+	annotate(&change, granted("GUARD"))
+	change.Annotations[decision.AuthorizationReason] = signing.AuthorizationReason(granted("CHANGE"), "granted")
+	f.write(t, ask, read, change)
+	got := f.one(t, "SELECT access_request, what, audit_id FROM access_request_history ORDER BY audit_id")
+	if want := "asked-1|asked|id-1\nasked-1|let pass|id-2\nasked-1|let pass|id-3"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	got = f.one(t, "SELECT webhook, decision_id, verified FROM audit_decisions WHERE audit_id = 'id-3' ORDER BY 1")
+	if want := "authorizer.holdfast.dev|CHANGE|true\nguard.holdfast.dev|GUARD|true"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
 // TestRepeatedDecisions: one decision is of one request. Its events of several stages are that
 // request's; every other request that carries a copy is marked, whatever its Audit-ID.
 func TestRepeatedDecisions(t *testing.T) {

@@ -76,13 +76,14 @@ SELECT time, access_request, username, what, detail, api_server, audit_id
 FROM (
     SELECT h.*, lag(what) OVER (PARTITION BY access_request, source ORDER BY time) AS before
     FROM (
-        -- What the agent tried, and what became of it.
-        SELECT
+        -- What the agent asked for and tried, and what became of it. A change under a grant is
+        -- judged by both hooks, and is one row.
+        SELECT DISTINCT
             'request'         AS source,
             e.stage_timestamp AS time,
             d.access_request,
             e.username,
-            CASE d.decision WHEN 'Allow' THEN 'let pass' WHEN 'Hold' THEN 'held' ELSE 'refused' END AS what,
+            CASE WHEN d.reason = 'Asked' THEN 'asked' WHEN d.decision = 'Allow' THEN 'let pass' WHEN d.decision = 'Hold' THEN 'held' ELSE 'refused' END AS what,
             concat_ws(' ', e.verb, concat_ws('/',
                 -- A Namespace object is said to be in itself.
                 CASE WHEN e.resource <> 'namespaces' THEN nullif(e.namespace, '') END, e.resource, nullif(e.name, ''), nullif(e.subresource, '')),
@@ -91,7 +92,7 @@ FROM (
             e.audit_id
         FROM audit_decisions d
         JOIN audit_events e USING (stage_timestamp, event_digest)
-        WHERE d.webhook = 'guard.holdfast.dev' AND d.access_request <> '' AND d.verified IS NOT false AND e.stage IN ('ResponseComplete', 'Panic')
+        WHERE (d.webhook IN ('guard.holdfast.dev', 'authorizer.holdfast.dev') OR d.reason = 'Asked') AND d.access_request <> '' AND d.verified IS NOT false AND e.stage IN ('ResponseComplete', 'Panic')
         UNION ALL
         -- What people said.
         SELECT
@@ -126,7 +127,7 @@ FROM (
 WHERE source <> 'phase' OR what IS DISTINCT FROM before;
 
 COMMENT ON VIEW access_request_history IS
-    'The life of each AccessRequest: what the agent tried (held, let pass, refused), what people said (review: ...), and '
+    'The life of each AccessRequest: what the agent asked for (asked) and tried (held, let pass, refused), what people said (review: ...), and '
     'the phases it came to, with why. Select by access_request.';
 
 -- +goose Down
