@@ -96,3 +96,13 @@ func Connects(group, resource string) bool {
 func IsReview(group string) bool {
 	return group == "authorization.k8s.io" || group == "authentication.k8s.io"
 }
+
+// OfKubelet says whether requests for a resource, as nodes/log, may be what a kubelet asks the
+// API server about: it has those who call it directly authorized, as a request for a
+// subresource of its Node, and that is all there is. A request for nodes/proxy can be that or
+// a connection by way of the API server, and nobody can tell which; under it a kubelet runs
+// commands in any of its pods.
+func OfKubelet(group, resource string) bool {
+	sub, ok := strings.CutPrefix(resource, "nodes/")
+	return group == "" && ok && sub != "status"
+}

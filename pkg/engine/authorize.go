@@ -66,7 +66,7 @@ func (e *Engine) Authorize(ctx context.Context, in Input) (d decision.Decision) 
 		return refuse(d, in.Request, decision.ReasonOverload, "too many decisions are under way; try again")
 	}
 	in.unseen = true
-	if ofKubelet(in.Request) && decision.Connects("", in.Request.FullResource()) {
+	if full := in.Request.FullResource(); !in.Aggregated && decision.OfKubelet(in.Request.Group, full) && decision.Connects(in.Request.Group, full) {
 		// By the rules that admission will go by, where it is asked.
 		connect := *in.Request
 		connect.Verb = "connect"
@@ -116,7 +116,7 @@ func suspended(agents []*v1alpha1.Agent) *v1alpha1.Agent {
 // is let pass. It does for its own API and that of custom resources; not for what it passes
 // on to aggregated API servers, nor for what a kubelet does for those who call it directly.
 func Admitted(r *decision.Request) bool {
-	if r.NonResourceURL != "" || ofKubelet(r) {
+	if r.NonResourceURL != "" || decision.OfKubelet(r.Group, r.FullResource()) {
 		return false
 	}
 	switch r.Verb {
@@ -125,14 +125,6 @@ func Admitted(r *decision.Request) bool {
 	default:
 		return decision.Connects(r.Group, r.FullResource())
 	}
-}
-
-// ofKubelet says whether a kubelet may be the one that asks: it has the API server authorize
-// what its own callers do, as a request for a subresource of its Node, and that is all there
-// is. A request for nodes/proxy is both, and nobody can tell which; under it a kubelet lets
-// run commands in all of its pods.
-func ofKubelet(r *decision.Request) bool {
-	return r.Group == "" && r.Resource == "nodes" && r.Subresource != "" && r.Subresource != "status"
 }
 
 // basics are the paths that everybody may read: what there is, and whether the API server is

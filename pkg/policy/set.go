@@ -403,11 +403,13 @@ func selects(patterns []v1alpha1.Pattern, selector []decision.Requirement) bool 
 }
 
 // changes says whether a request is to change an object. Reviews of access and of tokens are
-// none, although they are created.
+// none, although they are created, nor is what is asked of a kubelet.
 func changes(q *decision.Request) bool {
 	switch q.Verb {
-	case "create", "update", "patch", "delete", "deletecollection", "connect":
-		return q.NonResourceURL == "" && !decision.IsReview(q.Group)
+	case "connect":
+		return true
+	case "create", "update", "patch", "delete", "deletecollection":
+		return q.NonResourceURL == "" && !decision.IsReview(q.Group) && !decision.OfKubelet(q.Group, q.FullResource())
 	default:
 		return false
 	}
