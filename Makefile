@@ -25,14 +25,23 @@ e2e: deps ## the end-to-end suite alone
 policy-test: ## the suites of the policies in manifests/policies, each rule of which has to be exercised
 	@$(GO) run ./cmd/kubectl-holdfast policy test --require-coverage manifests/policies
 
+.PHONY: threats
+threats: deps ## play the threat model, and say what of it is covered: build/threats.json
+	@mkdir -p build && rm -f build/threats.json build/threats.txt
+	@status=0; HOLDFAST_THREATS_OUT="$(CURDIR)/build/threats.json" \
+	  $(GO) test -count=1 -timeout 45m ./e2e -run '^TestThreats$$' || status=$$?; \
+	cat build/threats.txt; \
+	tail -n 1 build/threats.txt | grep -q ' 0 not$$' || status=1; exit $$status
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## golangci-lint, with the floors of the layout
 	$(BIN)/golangci-lint run ./...
 
 .PHONY: generate
-generate: $(BIN)/controller-gen ## deep copies and CRDs from the types, and the rendered registrations
+generate: $(BIN)/controller-gen ## deep copies and CRDs from the types, the rendered registrations, the threat model
 	$(BIN)/controller-gen object:headerFile=/dev/null paths=./pkg/apis/... crd output:crd:artifacts:config=manifests/crds
 	$(GO) test ./webhook/registration -run TestRender -update
+	$(GO) test ./e2e -run '^TestThreatModel$$' -update
 
 .PHONY: verify
 verify: $(BIN)/controller-gen ## fail where generated files, formatting or go.mod are not what they should be
@@ -41,6 +50,7 @@ verify: $(BIN)/controller-gen ## fail where generated files, formatting or go.mo
 	diff -u pkg/apis/v1alpha1/zz_generated.deepcopy.go "$$tmp/apis/zz_generated.deepcopy.go"; \
 	diff -ru manifests/crds "$$tmp/crds"
 	$(GO) test ./webhook/registration -run TestRender
+	$(GO) test ./e2e -run '^TestThreatModel$$'
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
 	$(GO) mod tidy -diff
 	$(GO) mod verify

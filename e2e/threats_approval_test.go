@@ -83,6 +83,7 @@ func approvalThreats() []Threat {
 				for _, who := range []*caller{s.agent, s.declare("t38-friend", "human")} {
 					// The webhook that stamps Reviews says it, which is asked first of all.
 					a := s.review(who, request)
+					s.show(a)
 					if a.code != http.StatusForbidden || !strings.Contains(a.status.Message, "agents may not review") {
 						s.t.Errorf("want the Review refused: %s", a)
 					}
@@ -179,7 +180,7 @@ func shortly(c call, milliseconds int) call {
 func (s *scene) cutOff(c call, milliseconds int) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Duration(milliseconds)*time.Millisecond)
 	defer cancel()
-	_ = s.agent.send(ctx, call{c.method, s.expand(c.path), c.contentType, s.expand(c.body)}) // nobody is there to hear it
+	_ = s.agent.send(ctx, s.filled(c)) // nobody is there to hear it
 }
 
 // dryRun: a dry run is judged like the real thing. It opens no request, and an approval for

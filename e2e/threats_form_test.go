@@ -114,15 +114,18 @@ func patchForms() Threat {
 		rule     string
 	}{{"down", 0, Held, holdReplicas}, {"up", 3, Allowed, ""}} {
 		field := fmt.Sprintf(`{"spec":{"replicas":%d}}`, to.replicas)
-		for name, patch := range map[string]call{
-			"JSON":           jsonPatch(web, fmt.Sprintf(`[{"op":"replace","path":"/spec/replicas","value":%d}]`, to.replicas)),
-			"JSON, in steps": jsonPatch(web, fmt.Sprintf(`[{"op":"remove","path":"/spec/replicas"},{"op":"add","path":"/spec/replicas","value":%d}]`, to.replicas)),
-			"merge":          mergePatch(web, field),
-			"strategic":      strategicPatch(web, field),
+		for _, patch := range []struct {
+			name string
+			call
+		}{
+			{"JSON", jsonPatch(web, fmt.Sprintf(`[{"op":"replace","path":"/spec/replicas","value":%d}]`, to.replicas))},
+			{"JSON, in steps", jsonPatch(web, fmt.Sprintf(`[{"op":"remove","path":"/spec/replicas"},{"op":"add","path":"/spec/replicas","value":%d}]`, to.replicas))},
+			{"merge", mergePatch(web, field)},
+			{"strategic", strategicPatch(web, field)},
 		} {
 			threat.Trials = append(threat.Trials, Trial{
-				Name: name + ", " + to.name, Want: to.want, Rule: to.rule, Prepare: []call{newDeployment("web", 2)},
-				Attempt: patch, Effect: fieldIs(web, "spec.replicas", to.replicas), Target: web,
+				Name: patch.name + ", " + to.name, Want: to.want, Rule: to.rule, Prepare: []call{newDeployment("web", 2)},
+				Attempt: patch.call, Effect: fieldIs(web, "spec.replicas", to.replicas), Target: web,
 			})
 		}
 	}
@@ -136,7 +139,8 @@ func patchForms() Threat {
 
 func otherVersions() Threat {
 	threat := Threat{ID: "T30", Title: "another API version of the kind", Verdict: Effect, Effect: "same"}
-	for version, path := range map[string]string{"v1": runners, "v1beta1": runnersV1beta1} {
+	for _, of := range []struct{ version, path string }{{"v1", runners}, {"v1beta1", runnersV1beta1}} {
+		version, path := of.version, of.path
 		made := []call{httpPost(runners, runnerBody("v1", "web", `{"replicas":2}`))}
 		threat.Trials = append(threat.Trials,
 			Trial{

@@ -191,10 +191,18 @@ func (s *scene) writeAsPerson(stop <-chan struct{}) error {
 	}
 }
 
-// kubectl runs the real kubectl as the scene's agent.
+// kubectl runs the real kubectl as the scene's agent, and notes what it changed.
 func (s *scene) kubectl(args ...string) (string, error) {
 	s.t.Helper()
+	began := time.Now()
 	out, err := exec.CommandContext(s.t.Context(), s.c.info.Kubectl, append([]string{"--kubeconfig", s.kubeconfig()}, args...)...).CombinedOutput()
+	for _, e := range s.audit.find(s.t, func(e *auditv1.Event) bool {
+		return e.User.Username == s.user() && strings.HasPrefix(e.UserAgent, "kubectl") && e.RequestReceivedTimestamp.After(began)
+	}) {
+		if e.ResponseStatus != nil && e.Verb != "get" && e.Verb != "list" && e.Verb != "watch" {
+			s.note(string(e.AuditID), int(e.ResponseStatus.Code))
+		}
+	}
 	return string(out), err
 }
 

@@ -1,34 +1,25 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/holdfast-dev/holdfast/e2e/local"
 	"github.com/holdfast-dev/holdfast/pkg/apis/v1alpha1"
-	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // stage is one control plane on which cases are played.
@@ -48,6 +39,16 @@ type scene struct {
 	// ns is the trial's namespace, agent who tries in it, and name that agent's name.
 	ns, name string
 	agent    *caller
+	// seen is what the agent has sent, in order.
+	seen *attempts
+}
+
+// attempts are what an agent has sent in one trial.
+type attempts struct {
+	mu       sync.Mutex
+	attempts []attempted
+	// shown stands for all in the results: the first whose verdict was looked at.
+	shown *answer
 }
 
 // runnerKind is somebody's kind, which may carry a pod template, in two versions.
@@ -113,7 +114,7 @@ func (s *stage) plane() string {
 // scene makes a namespace, and the agent if it is not there.
 func (s *stage) scene(t *testing.T, ns, agentName string) *scene {
 	t.Helper()
-	sc := &scene{stage: s, t: t, ns: strings.ToLower(ns), name: strings.ToLower(agentName)}
+	sc := &scene{stage: s, t: t, ns: strings.ToLower(ns), name: strings.ToLower(agentName), seen: &attempts{}}
 	sc.agent = sc.declare(sc.name, local.HumanUser)
 	sc.namespace(sc.ns)
 	return sc
@@ -156,7 +157,9 @@ func (s *scene) declare(name, owner string) *caller {
 		}
 		s.eventually("Agent "+name+" is in force", func() error { return s.condition(path+"/"+name, "Compiled") })
 	}
-	return s.admin.as(s.t, fmt.Sprint(fieldOf(token.object(), "status.token")))
+	made := s.admin.as(s.t, fmt.Sprint(fieldOf(token.object(), "status.token")))
+	made.agent = true
+	return made
 }
 
 // user is the user name of the scene's agent.
@@ -228,7 +231,31 @@ func (s *scene) attempt(c call) answer {
 
 func (s *scene) send(as *caller, c call) answer {
 	s.t.Helper()
-	return as.send(s.t.Context(), call{c.method, s.expand(c.path), c.contentType, s.expand(c.body)})
+	a := as.send(s.t.Context(), s.filled(c))
+	if as.agent {
+		s.note(a.auditID, a.code)
+	}
+	return a
+}
+
+// filled is a call with the scene's names in it.
+func (s *scene) filled(c call) call {
+	c.path, c.body = s.expand(c.path), s.expand(c.body)
+	for name, value := range c.header {
+		c = c.with(name, s.expand(value))
+	}
+	return c
+}
+
+// note keeps that the agent has sent something, for the evidence of it. What Holdfast's own
+// endpoints answered, or nobody, has no audit ID.
+func (s *scene) note(auditID string, code int) {
+	if auditID == "" {
+		return
+	}
+	s.seen.mu.Lock()
+	defer s.seen.mu.Unlock()
+	s.seen.attempts = append(s.seen.attempts, attempted{Code: code, AuditID: auditID})
 }
 
 // read returns an object; its code says whether it is there.
@@ -325,10 +352,26 @@ func (s *scene) review(as *caller, request string) answer {
 // approve approves, and returns once Holdfast has taken it in.
 func (s *scene) approve(request string) {
 	s.t.Helper()
-	if a := s.review(s.reviewers[approver], request); !a.ok() {
-		s.t.Fatalf("approve: %s", a)
+	for _, who := range []identity{approver, approver2}[:s.required(request)] {
+		if a := s.review(s.reviewers[who], request); !a.ok() {
+			s.t.Fatalf("approve as %s: %s", who, a)
+		}
 	}
 	s.phase(request, v1alpha1.Approved)
+}
+
+// required is how many people a request waits for.
+func (s *scene) required(request string) int32 {
+	s.t.Helper()
+	most := int32(1)
+	for _, r := range s.requests() {
+		if r.Name == request {
+			for _, rule := range r.Spec.Rules {
+				most = max(most, rule.Required)
+			}
+		}
+	}
+	return most
 }
 
 func (s *scene) phase(request string, want v1alpha1.Phase) {
@@ -354,293 +397,6 @@ func (s *scene) kubeconfig() string {
 		s.t.Fatal(err)
 	}
 	return path
-}
-
-// caller sends requests as somebody, by a plain HTTP client: it retries nothing.
-type caller struct {
-	config *rest.Config
-	client *http.Client
-}
-
-func newCaller(t *testing.T, c *cluster, who identity) *caller {
-	t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig(who))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return callerOf(t, config)
-}
-
-func callerOf(t *testing.T, config *rest.Config) *caller {
-	t.Helper()
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client.Timeout = time.Minute
-	return &caller{config: config, client: client}
-}
-
-// as is a caller to the same API server with a token.
-func (c *caller) as(t *testing.T, token string) *caller {
-	t.Helper()
-	config := rest.AnonymousClientConfig(c.config)
-	config.BearerToken = token
-	return callerOf(t, config)
-}
-
-// await waits until what was just defined can be listed.
-func (c *caller) await(t *testing.T, path string) {
-	t.Helper()
-	eventually(t, 30*time.Second, path+" is served", func() error {
-		if a := c.send(t.Context(), httpGet(path)); !a.ok() {
-			return errors.New(a.String())
-		}
-		return nil
-	})
-}
-
-// call is one request. In path and body {ns} and {agent} stand for the scene's.
-type call struct{ method, path, contentType, body string }
-
-func httpGet(path string) call        { return call{http.MethodGet, path, "", ""} }
-func httpPost(path, body string) call { return call{http.MethodPost, path, "application/json", body} }
-func httpPut(path, body string) call  { return call{http.MethodPut, path, "application/json", body} }
-func httpDelete(path, body string) call {
-	return call{http.MethodDelete, path, "application/json", body}
-}
-func mergePatch(path, body string) call {
-	return call{http.MethodPatch, path, "application/merge-patch+json", body}
-}
-func jsonPatch(path, body string) call {
-	return call{http.MethodPatch, path, "application/json-patch+json", body}
-}
-func strategicPatch(path, body string) call {
-	return call{http.MethodPatch, path, "application/strategic-merge-patch+json", body}
-}
-func applyPatch(path, body string) call {
-	return call{http.MethodPatch, path, "application/apply-patch+yaml", body}
-}
-
-// answer is what came of a call.
-type answer struct {
-	code    int
-	body    string
-	auditID string
-	// status is what a refusal says.
-	status metav1.Status
-	err    error
-}
-
-func (c *caller) send(ctx context.Context, q call) answer {
-	request, err := http.NewRequestWithContext(ctx, q.method, strings.TrimSuffix(c.config.Host, "/")+q.path, strings.NewReader(q.body))
-	if err != nil {
-		return answer{err: err}
-	}
-	if q.contentType != "" && q.body != "" {
-		request.Header.Set("Content-Type", q.contentType)
-	}
-	response, err := c.client.Do(request)
-	if err != nil {
-		return answer{err: err}
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	a := answer{code: response.StatusCode, body: string(body), auditID: response.Header.Get("Audit-Id"), err: err}
-	if !a.ok() {
-		// What is no Status leaves an empty one.
-		_ = json.Unmarshal(body, &a.status)
-	}
-	return a
-}
-
-func (a answer) ok() bool { return a.err == nil && a.code >= 200 && a.code < 300 }
-
-func (a answer) String() string {
-	if a.err != nil {
-		return "no answer: " + a.err.Error()
-	}
-	return fmt.Sprintf("HTTP %d %.1000s", a.code, a.body)
-}
-
-func (a answer) object() any {
-	var object any
-	if json.Unmarshal([]byte(a.body), &object) != nil {
-		return nil
-	}
-	return object
-}
-
-// rules are those that a refusal names, as policy/rule.
-func (a answer) rules() []string {
-	var rules []string
-	if a.status.Details != nil {
-		for _, c := range a.status.Details.Causes {
-			rules = append(rules, c.Field)
-		}
-	}
-	return rules
-}
-
-func (a answer) cause(kind string) string {
-	if a.status.Details != nil {
-		for _, c := range a.status.Details.Causes {
-			if string(c.Type) == kind {
-				return c.Message
-			}
-		}
-	}
-	return ""
-}
-
-func (a answer) retryAfter() int32 {
-	if a.status.Details == nil {
-		return 0
-	}
-	return a.status.Details.RetryAfterSeconds
-}
-
-// fieldOf follows a path of keys and indexes through decoded JSON; nil where it ends early.
-func fieldOf(v any, path string) any {
-	for key := range strings.SplitSeq(path, ".") {
-		switch now := v.(type) {
-		case map[string]any:
-			v = now[key]
-		case []any:
-			i, err := strconv.Atoi(key)
-			if err != nil || i >= len(now) {
-				return nil
-			}
-			v = now[i]
-		default:
-			return nil
-		}
-	}
-	return v
-}
-
-// objectGone is the effect that an object is not there any more.
-func objectGone(path string) func(*scene, answer) error {
-	return func(s *scene, _ answer) error {
-		if a := s.read(path); a.code != http.StatusNotFound {
-			return fmt.Errorf("%s is there: HTTP %d", s.expand(path), a.code)
-		}
-		return nil
-	}
-}
-
-// objectThere is the effect that an object is there.
-func objectThere(path string) func(*scene, answer) error {
-	return func(s *scene, _ answer) error { return s.exists(path) }
-}
-
-// fieldIs is the effect that a field of an object has a value; nil: that it has none.
-func fieldIs(path, field string, want any) func(*scene, answer) error {
-	return func(s *scene, _ answer) error {
-		a := s.read(path)
-		if !a.ok() {
-			return errors.New(a.String())
-		}
-		got := fieldOf(a.object(), field)
-		if (want == nil) != (got == nil) || (want != nil && fmt.Sprint(got) != s.expand(fmt.Sprint(want))) {
-			return fmt.Errorf("%s of %s is %v, want %v", field, s.expand(path), got, want)
-		}
-		return nil
-	}
-}
-
-// objectNamed is the effect that the collection has an object whose name starts so.
-func objectNamed(path, prefix string) func(*scene, answer) error {
-	return func(s *scene, _ answer) error {
-		if names := s.names(path); !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) }) {
-			return fmt.Errorf("%s has %v, want %s…", s.expand(path), names, prefix)
-		}
-		return nil
-	}
-}
-
-// collectionEmpty is the effect that nothing is left of a collection.
-func collectionEmpty(path string) func(*scene, answer) error {
-	return func(s *scene, _ answer) error {
-		if names := s.names(path); len(names) > 0 {
-			return fmt.Errorf("%s has %v", s.expand(path), names)
-		}
-		return nil
-	}
-}
-
-// auditIndex reads the API server's audit log as it grows.
-type auditIndex struct {
-	path string
-
-	mu     sync.Mutex
-	offset int64
-	rest   []byte
-	events map[string]auditv1.Event // what was complete, by audit ID
-}
-
-// find reads what is new and returns the events for which want is true.
-func (x *auditIndex) find(t *testing.T, want func(*auditv1.Event) bool) []auditv1.Event {
-	t.Helper()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.read(t)
-	var found []auditv1.Event
-	for _, e := range x.events {
-		if want(&e) {
-			found = append(found, e)
-		}
-	}
-	return found
-}
-
-// decisions are Holdfast's, in the audit event of a request.
-func (x *auditIndex) decisions(t *testing.T, auditID string) []decision.Record {
-	t.Helper()
-	x.mu.Lock()
-	x.read(t)
-	event := x.events[auditID]
-	x.mu.Unlock()
-	var records []decision.Record
-	for key, value := range event.Annotations {
-		r, err := decision.ParseAnnotation(key, value)
-		if err == nil {
-			records = append(records, r)
-		}
-	}
-	return records
-}
-
-func (x *auditIndex) read(t *testing.T) {
-	t.Helper()
-	f, err := os.Open(x.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Seek(x.offset, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x.offset += int64(len(data))
-	x.rest = append(x.rest, data...)
-	for {
-		line, rest, ok := bytes.Cut(x.rest, []byte("\n"))
-		if !ok {
-			return // a last line without its end is being written
-		}
-		x.rest = rest
-		var e auditv1.Event
-		if err := json.Unmarshal(line, &e); err != nil {
-			t.Fatalf("audit log: %v", err)
-		}
-		if e.Stage == auditv1.StageResponseComplete {
-			x.events[string(e.AuditID)] = e
-		}
-	}
 }
 
 // tlsServer is a server on loopback and the authority that signed its certificate, in PEM.
