@@ -75,9 +75,9 @@ func (k *carrier) change(field, value string) call {
 // reimage puts another image into the pod spec.
 func (k *carrier) reimage() call { return k.change("containers/0/image", `"registry.invalid/mine:2"`) }
 
-// bodyHas is the effect that an object has some text in it, as the API server writes JSON. What
+// objectHas is the effect that an object has some text in it, as the API server writes JSON. What
 // it drops from an object is not in it.
-func bodyHas(path, text string) func(*scene, answer) error {
+func objectHas(path, text string) func(*scene, answer) error {
 	return func(s *scene, _ answer) error {
 		a := s.read(path)
 		if !a.ok() {
@@ -110,7 +110,7 @@ func everywhere(ways []way, prepare ...call) []Trial {
 			}
 			trials = append(trials, Trial{
 				Name: w.name + ", " + k.kind, Rule: rule, Prepare: prepare,
-				Attempt: k.create(w.spec), Effect: bodyHas(k.path(), w.shows), Target: k.path(),
+				Attempt: k.create(w.spec), Effect: objectHas(k.path(), w.shows), Target: k.path(),
 			})
 		}
 	}
@@ -127,7 +127,7 @@ func reimaged(name, spec, rule string, want Verdict, prepare ...call) []Trial {
 		}
 		trials = append(trials, Trial{
 			Name: name + ", " + k.kind, Want: want, Rule: rule, Prepare: append(prepare[:len(prepare):len(prepare)], k.create(spec)),
-			Attempt: k.reimage(), Effect: bodyHas(k.path(), `"image":"registry.invalid/mine:2"`), Target: k.path(),
+			Attempt: k.reimage(), Effect: objectHas(k.path(), `"image":"registry.invalid/mine:2"`), Target: k.path(),
 		})
 	}
 	return trials

@@ -2,10 +2,7 @@ package e2e
 
 import "strings"
 
-const (
-	holdClones      = "baseline-secrets/hold-clones"
-	holdSecretReads = "baseline-reads/hold-secret-reads"
-)
+const holdClones = "baseline-secrets/hold-clones"
 
 const claimSpec = `"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}`
 
@@ -28,7 +25,7 @@ func copyThreats() []Threat {
 		claim("a clone", clone),
 		claim("a clone, the newer way", strings.Replace(clone, "dataSource", "dataSourceRef", 1)),
 		claim("of a snapshot", `"dataSource":{"apiGroup":"`+snapshots+`","kind":"VolumeSnapshot","name":"data"}`),
-		Trial{Name: "clones for a StatefulSet", Rule: holdClones, Attempt: set, Effect: bodyHas(statefulSets+"/mine", `"dataSource":{`), Target: statefulSets + "/mine"},
+		Trial{Name: "clones for a StatefulSet", Rule: holdClones, Attempt: set, Effect: objectHas(statefulSets+"/mine", `"dataSource":{`), Target: statefulSets + "/mine"},
 		instructs("a snapshot", holdClones, snapshots, "VolumeSnapshot", `"spec":{"source":{"persistentVolumeClaimName":"data"}}`),
 		instructs("a snapshot of one that was there", holdClones, snapshots, "VolumeSnapshot", `"spec":{"source":{"volumeSnapshotContentName":"somebodys"}}`),
 		instructs("a snapshot's content", holdClones, snapshots, "VolumeSnapshotContent",

@@ -120,6 +120,6 @@ func reinstructs(name, rule, group, kind, more, patch, shows string) Trial {
 	path, body := custom(group, kind, more)
 	return Trial{
 		Name: name, Rule: rule, Prepare: []call{httpPost(path[:strings.LastIndex(path, "/")], body)},
-		Attempt: mergePatch(path, patch), Effect: bodyHas(path, shows), Target: path,
+		Attempt: mergePatch(path, patch), Effect: objectHas(path, shows), Target: path,
 	}
 }

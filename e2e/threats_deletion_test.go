@@ -29,8 +29,9 @@ const (
 )
 
 const (
-	holdDelete   = "baseline-deletes/hold-delete"
-	holdLifetime = "baseline-deletes/hold-lifetime"
+	holdDelete     = "baseline-deletes/hold-delete"
+	holdLifetime   = "baseline-deletes/hold-lifetime"
+	denySecretEcho = "baseline-deletes/deny-secret-echo"
 )
 
 const container = `{"name":"c","image":"registry.invalid/c:1","resources":{"requests":{"cpu":"100m"},"limits":{"cpu":"200m"}}}`
@@ -137,17 +138,28 @@ func deletionThreats() []Threat {
 			ID: "T06", Title: "deletecollection with dryRun=All on secrets", Verdict: Denied,
 			Trials: []Trial{
 				{
-					Name: "collection, dry run", Rule: "baseline-deletes/deny-secret-echo", Prepare: []call{newSecret()},
+					Name: "collection, dry run", Rule: denySecretEcho, Prepare: []call{newSecret()},
 					Attempt: httpDelete(secrets+"?dryRun=All", ""), Effect: tellsSecret, Target: secrets + "/password",
 				},
 				{
-					Name: "collection", Rule: "baseline-deletes/deny-secret-echo", Prepare: []call{newSecret()},
+					Name: "collection", Rule: denySecretEcho, Prepare: []call{newSecret()},
 					Attempt: httpDelete(secrets, ""), Effect: tellsSecret, Target: secrets + "/password",
 				},
 				{
-					Name: "one, foreground, dry run", Rule: "baseline-deletes/deny-secret-echo", Prepare: []call{newSecret()},
+					Name: "one, foreground, dry run", Rule: denySecretEcho, Prepare: []call{newSecret()},
 					Attempt: httpDelete(secrets+"/password?dryRun=All&propagationPolicy=Foreground", ""), Effect: tellsSecret, Target: secrets + "/password",
 				},
+			},
+		},
+		{
+			ID: "S39", Title: "delete with propagationPolicy Foreground or Orphan, or with a finalizer, also as dry-run", Verdict: Denied,
+			Trials: []Trial{
+				echoes("foreground", "?propagationPolicy=Foreground", "", newSecret()),
+				echoes("orphan", "?propagationPolicy=Orphan", "", newSecret()),
+				echoes("orphan, in the body", "", `{"apiVersion":"v1","kind":"DeleteOptions","propagationPolicy":"Orphan"}`, newSecret()),
+				echoes("with a finalizer", "", "", newSecret(), mergePatch(secrets+"/password", `{"metadata":{"finalizers":`+keepFinalizer+`}}`)),
+				echoes("with a finalizer, dry run", "?dryRun=All", "", newSecret(), mergePatch(secrets+"/password", `{"metadata":{"finalizers":`+keepFinalizer+`}}`)),
+				echoes("foreground, dry run", "?dryRun=All&propagationPolicy=Foreground", "", newSecret()),
 			},
 		},
 		{
@@ -229,6 +241,14 @@ func tellsSecret(_ *scene, a answer) error {
 		return errors.New("the answer does not have the value")
 	}
 	return nil
+}
+
+// echoes is a delete whose answer is the Secret.
+func echoes(name, query, body string, prepare ...call) Trial {
+	return Trial{
+		Name: name, Rule: denySecretEcho, Prepare: prepare,
+		Attempt: httpDelete(secrets+"/password"+query, body), Effect: tellsSecret, Target: secrets + "/password",
+	}
 }
 
 const noOwner = `[{"apiVersion":"v1","kind":"ConfigMap","name":"never-was","uid":"00000000-0000-4000-8000-000000000000"}]`

@@ -61,7 +61,7 @@ type documentCase struct {
 type documentTrial struct{ Name, Verdict, Rule string }
 
 // inWords are the verdicts as the document has them.
-var inWords = map[Verdict]string{Denied: "denied", Held: "held", Unheld: "refused", Allowed: "allowed"}
+var inWords = map[Verdict]string{Denied: "denied", Held: "held", Unheld: "refused", Allowed: "allowed", Unasked: "free"}
 
 func documentOf(cases []Threat) document {
 	d := document{Parts: []documentPart{{Title: "Routes around a rule"}, {Title: "Ways to a Secret other than reading it"}}}
@@ -120,7 +120,7 @@ func codes(rules []string) string {
 	for _, rule := range rules {
 		switch {
 		case rule == "":
-		case strings.HasPrefix(rule, "baseline-") || strings.HasPrefix(rule, "holdfast:"):
+		case strings.HasPrefix(rule, "baseline-") || strings.HasPrefix(rule, "holdfast"):
 			marked = append(marked, "`"+rule+"`")
 		default:
 			marked = append(marked, "one of the test's own")

@@ -39,7 +39,7 @@ func proxyTrials() []Trial {
 	changed := func(name, annotations, patch, shows string) Trial {
 		return Trial{
 			Name: name, Rule: holdFetching, Prepare: []call{httpPost(ingresses, newIngress(annotations, ""))},
-			Attempt: mergePatch(mine, patch), Effect: bodyHas(mine, shows), Target: mine,
+			Attempt: mergePatch(mine, patch), Effect: objectHas(mine, shows), Target: mine,
 		}
 	}
 	return []Trial{
@@ -134,12 +134,12 @@ func copierTrials() []Trial {
 		{
 			Name: "replicator's permission", Rule: holdFetching, Prepare: []call{newSecret()},
 			Attempt: mergePatch(secrets+"/password", `{"metadata":{"annotations":{"replicator.v1.mittwald.de/replication-allowed":"true","replicator.v1.mittwald.de/replication-allowed-namespaces":"*"}}}`),
-			Effect:  bodyHas(secrets+"/password", "replication-allowed"),
+			Effect:  objectHas(secrets+"/password", "replication-allowed"),
 		},
 		{
 			Name: "config-syncer", Rule: holdFetching, Prepare: []call{newSecret()},
 			Attempt: mergePatch(secrets+"/password", `{"metadata":{"annotations":{"kubed.appscode.com/sync":"team=mine"}}}`),
-			Effect:  bodyHas(secrets+"/password", "kubed.appscode.com/sync"),
+			Effect:  objectHas(secrets+"/password", "kubed.appscode.com/sync"),
 		},
 		makes("an Ingress's auth-secret", holdFetching, ingresses+"/mine", newIngress(`"nginx.ingress.kubernetes.io/auth-secret":"default/password"`, "")),
 		makes("an Ingress's auth-tls-secret", holdFetching, ingresses+"/mine", newIngress(`"nginx.ingress.kubernetes.io/auth-tls-secret":"default/password"`, "")),
@@ -147,7 +147,7 @@ func copierTrials() []Trial {
 	for _, k := range carriers() {
 		trials = append(trials, Trial{
 			Name: "an injector, " + k.kind, Rule: holdFetching,
-			Attempt: k.annotated(podSpec(""), "{}", inject), Effect: bodyHas(k.path(), "agent-inject-secret-a"), Target: k.path(),
+			Attempt: k.annotated(podSpec(""), "{}", inject), Effect: objectHas(k.path(), "agent-inject-secret-a"), Target: k.path(),
 		})
 	}
 	web := carriers()[4]
@@ -155,7 +155,7 @@ func copierTrials() []Trial {
 		Name: "what an injector is to fetch", Rule: holdFetching,
 		Prepare: []call{web.annotated(podSpec(""), "{}", strings.Replace(inject, "data/db", "data/mine", 1))},
 		Attempt: mergePatch(web.path(), `{"spec":{"template":{"metadata":{"annotations":`+inject+`}}},"metadata":{"annotations":{"a":"b"}}}`),
-		Effect:  bodyHas(web.path(), "secret/data/db"), Target: web.path(),
+		Effect:  objectHas(web.path(), "secret/data/db"), Target: web.path(),
 	})
 }
 

@@ -10,7 +10,6 @@ const (
 	holdServiceAccount = "baseline-secrets/hold-service-account"
 	holdTokens         = "baseline-secrets/hold-tokens"
 	denyTokenSecrets   = "baseline-secrets/deny-token-secrets"
-	denyImpersonation  = "holdfast:self-protection/impersonation"
 )
 
 // identityWays have a pod be somebody who may read more. Pods are not admitted without their
@@ -116,7 +115,7 @@ func tokenSecrets() Threat {
 				Name: "one for another service account", Rule: denyTokenSecrets, Prepare: []call{robot, httpPost(secrets, body("mine", "default"))},
 				Ready:   func(s *scene) error { return filled(mine)(s, answer{}) },
 				Attempt: mergePatch(mine, `{"metadata":{"annotations":{"`+annotation+`":"robot"}}}`),
-				Effect:  bodyHas(mine, `"`+annotation+`":"robot"`), Target: mine,
+				Effect:  objectHas(mine, `"`+annotation+`":"robot"`), Target: mine,
 			},
 			instructs("a SealedSecret's template", denyTokenSecrets, "bitnami.com", "SealedSecret", `"spec":{"encryptedData":{"a":"AgB"},`+template+`}`),
 			instructs("an ExternalSecret's template", denyTokenSecrets, "external-secrets.io", "ExternalSecret", `"spec":{"target":{"name":"mine",`+template+`}}`),

@@ -19,6 +19,9 @@ func containerWith(name, more string) string {
 	return `{"name":"` + name + `","image":"registry.invalid/c:1",` + more + `}`
 }
 
+// podSpecWith is a pod spec with more fields in its container.
+func podSpecWith(more string) string { return `{"containers":[` + containerWith("c", more) + `]}` }
+
 const (
 	variable  = `"env":[{"name":"A","valueFrom":{"secretKeyRef":{"name":"password","key":"password"}}}]`
 	variables = `"envFrom":[{"secretRef":{"name":"password"}}]`
@@ -63,7 +66,7 @@ func mountThreats() []Threat {
 			Attempt: pod.create(podSpec(strings.Replace(inVolume, `"password"`, `"password","optional":true`, 1))),
 			Effect:  objectThere(pod.path()), Target: pod.path(),
 		},
-		granted("what was granted", "secrets/password", pod.create(podSpec(inVolume)), bodyHas(pod.path(), `"secretName":"password"`)),
+		granted("what was granted", "secrets/password", pod.create(podSpec(inVolume)), objectHas(pod.path(), `"secretName":"password"`)),
 	)
 	// By RBAC alone everybody reads ConfigMaps here.
 	mounts = append(mounts, Trial{
@@ -93,7 +96,7 @@ func ephemeral(name, more, rule, shows string) Trial {
 	return Trial{
 		Name: name, Rule: rule, Prepare: []call{newSecret(), newPod("victim")},
 		Attempt: strategicPatch(pods+"/victim/ephemeralcontainers", `{"spec":{"ephemeralContainers":[`+containerWith("e", more)+`]}}`),
-		Effect:  bodyHas(pods+"/victim", shows), Target: pods + "/victim",
+		Effect:  objectHas(pods+"/victim", shows), Target: pods + "/victim",
 	}
 }
 
@@ -107,7 +110,7 @@ func templatesThatMount() Threat {
 		}
 		threat.Trials = append(threat.Trials, Trial{
 			Name: "a volume, " + k.kind, Rule: holdUnreadable, Prepare: []call{newSecret(), k.create(podSpec(""))},
-			Attempt: k.change("volumes", volume), Effect: bodyHas(k.path(), `"secretName":"password"`), Target: k.path(),
+			Attempt: k.change("volumes", volume), Effect: objectHas(k.path(), `"secretName":"password"`), Target: k.path(),
 		})
 	}
 	threat.Trials = append(threat.Trials, reimaged("another image", podSpec(inVolume), holdUnreadable, "", newSecret())...)
@@ -119,7 +122,7 @@ func templatesThatMount() Threat {
 	}, Trial{
 		Name: "a restart of what mounts it", Want: Allowed, Prepare: made,
 		Attempt: mergePatch(web.path(), `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"now"}}}}}`),
-		Effect:  bodyHas(web.path(), `restartedAt`),
+		Effect:  objectHas(web.path(), `restartedAt`),
 	})
 	return threat
 }
@@ -145,7 +148,7 @@ func granted(name, of string, attempt call, effect func(*scene, answer) error) T
 		Name: name, Want: Allowed, Prepare: []call{newSecret()},
 		Ready: func(s *scene) error {
 			if s.guarded {
-				s.ask(of)
+				s.obtain(of)
 			}
 			return nil
 		},
@@ -153,8 +156,8 @@ func granted(name, of string, attempt call, effect func(*scene, answer) error) T
 	}
 }
 
-// ask makes the agent ask to get something, and has it approved.
-func (s *scene) ask(of string) {
+// obtain makes the agent ask to get something, and has it approved.
+func (s *scene) obtain(of string) {
 	s.t.Helper()
 	resource, name, _ := strings.Cut(of, "/")
 	a := s.send(s.agent, httpPost("/apis/holdfast.dev/v1alpha1/accessrequests", fmt.Sprintf(

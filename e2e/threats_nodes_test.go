@@ -93,7 +93,7 @@ func onControlPlane() Threat {
 			of("preferred", preferred, `"preferredDuringSchedulingIgnoredDuringExecution"`),
 		}), Trial{
 			Name: "tolerated, afterwards", Rule: denyControlPlane, Prepare: []call{web.create(podSpec(""))},
-			Attempt: web.change("tolerations", `[{"operator":"Exists"}]`), Effect: bodyHas(web.path(), `"tolerations":[{"operator":"Exists"}]`), Target: web.path(),
+			Attempt: web.change("tolerations", `[{"operator":"Exists"}]`), Effect: objectHas(web.path(), `"tolerations":[{"operator":"Exists"}]`), Target: web.path(),
 		}),
 	}
 }
@@ -107,7 +107,7 @@ func adminAccess() Threat {
 	const labelled = `{"metadata":{"labels":{"resource.kubernetes.io/admin-access":"true"}}}`
 	label := mergePatch("/api/v1/namespaces/{ns}", labelled)
 	has := func(t Trial) Trial {
-		t.Prepare, t.Effect = []call{label}, bodyHas(t.Target, `"adminAccess":true`)
+		t.Prepare, t.Effect = []call{label}, objectHas(t.Target, `"adminAccess":true`)
 		return t
 	}
 	return Threat{
@@ -117,7 +117,7 @@ func adminAccess() Threat {
 			has(makes("a claim's template", denyAdminAccess, templates, `{"metadata":{"name":"mine"},"spec":{"spec":{`+request+`}}}`)),
 			{
 				Name: "the label of a namespace", Rule: denyAdminNamespace, Attempt: label,
-				Effect: bodyHas("/api/v1/namespaces/{ns}", "admin-access"), Target: "/api/v1/namespaces/{ns}",
+				Effect: objectHas("/api/v1/namespaces/{ns}", "admin-access"), Target: "/api/v1/namespaces/{ns}",
 			},
 			{
 				Name: "a namespace with it", Rule: denyAdminNamespace,

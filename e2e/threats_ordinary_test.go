@@ -49,6 +49,29 @@ kind: CronJob
 metadata: {name: nightly}
 spec: {schedule: "0 3 * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: "registry.invalid/c:1"}]}}}}}
 ---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: store}
+spec:
+  serviceName: store
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec: {containers: [{name: store, image: "registry.invalid/store:1"}]}
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: shared}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: tidy}
+spec: {ttlSecondsAfterFinished: 600, template: {spec: {restartPolicy: Never, containers: [{name: c, image: "registry.invalid/c:1"}]}}}
+---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: web}
@@ -94,6 +117,9 @@ func ordinaryWork(t *testing.T, st *stage) {
 		{"", "scale runner mine --replicas=2"},
 		{"", "auth can-i create pods"},
 		{"", "get all"},
+		{"", "get nodes,events,configmaps,roles,storageclasses,persistentvolumes,certificatesigningrequests"},
+		{"", `patch service web -p {"spec":{"selector":{"app":"web","track":"stable"}}}`},
+		{"", "patch serviceaccount helper -p {\"metadata\":{\"labels\":{\"a\":\"b\"}}}"},
 		{"", "wait --for=create deployment/web --timeout=5s"},
 		{"", "create deployment dry --image=registry.invalid/dry:1 --dry-run=server"},
 	} {

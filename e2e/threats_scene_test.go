@@ -41,6 +41,8 @@ type scene struct {
 	agent    *caller
 	// seen is what the agent has sent, in order.
 	seen *attempts
+	// vars are more names that calls can have in braces.
+	vars map[string]string
 }
 
 // attempts are what an agent has sent in one trial.
@@ -115,7 +117,7 @@ func (s *stage) plane() string {
 // scene makes a namespace, and the agent if it is not there.
 func (s *stage) scene(t *testing.T, ns, agentName string) *scene {
 	t.Helper()
-	sc := &scene{stage: s, t: t, ns: strings.ToLower(ns), name: strings.ToLower(agentName), seen: &attempts{}}
+	sc := &scene{stage: s, t: t, ns: strings.ToLower(ns), name: strings.ToLower(agentName), seen: &attempts{}, vars: map[string]string{}}
 	sc.agent = sc.declare(sc.name, local.HumanUser)
 	sc.namespace(sc.ns)
 	return sc
@@ -133,12 +135,18 @@ func (s *scene) namespace(name string) {
 // declare gives an agent an identity with cluster-admin, and the Agent an owner.
 func (s *scene) declare(name, owner string) *caller {
 	s.t.Helper()
+	return s.declareAs(name, owner, "cluster-admin")
+}
+
+// declareAs is declare with another ClusterRole.
+func (s *scene) declareAs(name, owner, role string) *caller {
+	s.t.Helper()
 	account := "/api/v1/namespaces/" + local.AgentNamespace + "/serviceaccounts"
 	for _, made := range []call{
 		httpPost(account, `{"metadata":{"name":"`+name+`"}}`),
 		httpPost("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", fmt.Sprintf(
-			`{"metadata":{"name":"threats:%[1]s"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},"subjects":[{"kind":"ServiceAccount","namespace":%[2]q,"name":%[1]q}]}`,
-			name, local.AgentNamespace)),
+			`{"metadata":{"name":"threats:%[1]s"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":%[3]q},"subjects":[{"kind":"ServiceAccount","namespace":%[2]q,"name":%[1]q}]}`,
+			name, local.AgentNamespace, role)),
 	} {
 		if a := s.send(s.admin, made); !a.ok() && a.code != http.StatusConflict {
 			s.t.Fatalf("make agent %s: %s", name, a)
@@ -188,7 +196,11 @@ func (s *scene) policy(spec string) {
 
 // expand fills in the scene's namespace and agent.
 func (s *scene) expand(text string) string {
-	return strings.NewReplacer("{ns}", s.ns, "{agent}", s.name).Replace(text)
+	pairs := []string{"{ns}", s.ns, "{agent}", s.name}
+	for name, value := range s.vars {
+		pairs = append(pairs, "{"+name+"}", value)
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 // eventually is eventually with the time that controllers take.

@@ -74,7 +74,7 @@ func TestThreatsTable(t *testing.T) {
 			}
 			names[trial.Name] = true
 			want := trial.verdict(&c)
-			if (want == Allowed) != (trial.Rule == "") || want == Effect {
+			if (want == Allowed || want == Unasked) != (trial.Rule == "") || want == Effect {
 				t.Errorf("%s %s: verdict %s beside rule %q", c.ID, trial.Name, want, trial.Rule)
 			}
 			if trial.Effect == nil && trial.Passes == nil {

@@ -29,6 +29,8 @@ const (
 	Unheld Verdict = "H, refused"
 	// Allowed: it goes through, and Holdfast was asked.
 	Allowed Verdict = "A"
+	// Unasked: it goes through; Holdfast has nothing to say, or is not asked.
+	Unasked Verdict = "A, by RBAC"
 	// Effect: what the case's Effect names.
 	Effect Verdict = "E"
 )
@@ -69,7 +71,8 @@ type Trial struct {
 	Name string
 	// Want is this trial's verdict. Default: the case's.
 	Want Verdict
-	// Rule is, as policy/rule, what must have led to a verdict other than Allowed.
+	// Rule is, as policy/rule, what must have led to a verdict other than Allowed; or the name
+	// of a static policy of the API server's.
 	Rule string
 	// Policy is the spec of one more AgentPolicy, beside the baseline.
 	Policy string
@@ -100,8 +103,8 @@ func (c *Threat) played() bool { return len(c.Trials) > 0 || c.On != nil }
 func Threats() []Threat {
 	all := slices.Concat(
 		deletionThreats(), changeThreats(), placementThreats(), formThreats(), approvalThreats(), loadThreats(),
-		mountThreats(), asOtherThreats(), fetchingThreats(), nodeThreats(), copyThreats(),
-		laterThreats(),
+		connectionThreats(), accessThreats(), clusterThreats(), ownThreats(), identityThreats(), engineThreats(), evidenceThreats(),
+		mountThreats(), asOtherThreats(), fetchingThreats(), nodeThreats(), copyThreats(), readThreats(), grantThreats(),
 	)
 	slices.SortFunc(all, func(a, b Threat) int {
 		if a.ID[:1] != b.ID[:1] {
@@ -247,8 +250,15 @@ func (trial *Trial) play(s *scene, want Verdict) {
 	}
 	before := s.snapshot(trial.Target)
 	a := s.attempt(trial.Attempt)
-	s.expect(a, want, trial.Rule)
-	if want == Allowed && trial.Passes == nil {
+	if want == Unasked {
+		s.unasked(a, trial.Passes)
+	} else {
+		s.expect(a, want, trial.Rule)
+	}
+	if want == Allowed || want == Unasked {
+		if trial.Effect == nil {
+			return // there is nobody to have it on
+		}
 		s.eventually("what is allowed has its effect", func() error { return trial.Effect(s, a) })
 		return
 	}
@@ -267,6 +277,22 @@ func (trial *Trial) play(s *scene, want Verdict) {
 		s.eventually("what was approved has its effect", func() error { return trial.Effect(s, again) })
 	}
 }
+
+// unasked says that a request went through, or as far as its control can go.
+func (s *scene) unasked(a answer, passes func(answer) error) {
+	s.t.Helper()
+	s.show(a)
+	if passes != nil {
+		if err := passes(a); err != nil {
+			s.t.Error(err)
+		}
+	} else if !a.ok() {
+		s.t.Fatalf("want it let pass: %s", a)
+	}
+}
+
+// staticPolicy is how the names end of what the API server reads from Holdfast's files.
+const staticPolicy = ".static.k8s.io"
 
 // tidy sends calls as a person; what was never made cannot be removed.
 func (s *scene) tidy(calls []call) {
@@ -288,6 +314,12 @@ func (s *scene) expect(a answer, want Verdict, rule string) {
 	}[want]
 	if (want == Allowed && !a.ok()) || (want != Allowed && a.code != code) {
 		s.t.Fatalf("want %s: %s", want, a)
+	}
+	if strings.HasSuffix(rule, staticPolicy) {
+		if !strings.Contains(a.status.Message, rule) {
+			s.t.Errorf("want %s by %s: %s", want, rule, a)
+		}
+		return // and Holdfast was not asked any more
 	}
 	if want != Allowed && !slices.Contains(a.rules(), rule) {
 		s.t.Errorf("want %s by %s: %s", want, rule, a)

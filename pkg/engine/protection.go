@@ -48,6 +48,8 @@ func selfProtection() *policy.Set {
 				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"rbac.authorization.k8s.io"}, Resources: all, Names: []v1alpha1.Pattern{"holdfast-*"}}),
 			deny("admission-registrations", "Agents may not change what the API server asks before it admits a request.",
 				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"admissionregistration.k8s.io"}, Resources: all}),
+			deny("flow-control", "Agents may not change whose requests the API server takes first.",
+				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"flowcontrol.apiserver.k8s.io"}, Resources: all}),
 			deny("api-registrations", "Agents may not register API servers of their own.",
 				v1alpha1.Match{APIGroups: []v1alpha1.Pattern{"apiregistration.k8s.io"}, Resources: all}),
 		}},

@@ -257,7 +257,7 @@ func TestBaselineObjects(t *testing.T) {
 
 		{"S20 provider class", `{apiVersion: secrets-store.csi.x-k8s.io/v1, kind: SecretProviderClass, metadata: {namespace: prod}, spec: {provider: vault}}`, "", "Hold " + fetching},
 		{"S20 storage class", `{apiVersion: storage.k8s.io/v1, kind: StorageClass, provisioner: p, parameters: {csi.storage.k8s.io/node-stage-secret-name: db, csi.storage.k8s.io/node-stage-secret-namespace: other}}`, "", "Hold " + unreadableRule},
-		{"storage class", `{apiVersion: storage.k8s.io/v1, kind: StorageClass, provisioner: p, parameters: {type: ssd}}`, "", ""},
+		{"storage class", `{apiVersion: storage.k8s.io/v1, kind: StorageClass, provisioner: p, parameters: {type: ssd}}`, "", "Hold baseline-cluster/hold-storage"},
 		{"S20 volume", `{apiVersion: v1, kind: PersistentVolume, spec: {csi: {driver: d, volumeHandle: h, nodePublishSecretRef: {name: db, namespace: other}}}}`, "", "Hold " + unreadableRule},
 		{"S21 external secret", `{apiVersion: external-secrets.io/v1, kind: ExternalSecret, metadata: {namespace: prod}, spec: {data: [{secretKey: a, remoteRef: {key: b}}]}}`, "", "Hold " + fetching},
 		{"S21 store", `{apiVersion: external-secrets.io/v1, kind: SecretStore, metadata: {namespace: prod}, spec: {provider: {kubernetes: {remoteNamespace: other}}}}`, "", "Hold " + fetching},
@@ -281,7 +281,7 @@ func TestBaselineObjects(t *testing.T) {
 		{"S35 of a set", `{apiVersion: apps/v1, kind: StatefulSet, metadata: {namespace: prod}, spec: {volumeClaimTemplates: [{spec: {dataSource: {kind: PersistentVolumeClaim, name: data}}}]}}`, "", "Hold " + clones},
 		{"S35 backup", `{apiVersion: velero.io/v1, kind: Backup, metadata: {namespace: velero}, spec: {}}`, "", "Hold " + fetching},
 		{"claim", `{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {namespace: prod}, spec: {storageClassName: fast}}`, "", ""},
-		{"S32 pod certificate request", `{apiVersion: certificates.k8s.io/v1beta1, kind: PodCertificateRequest, metadata: {namespace: prod}, spec: {serviceAccountName: robot}}`, "", "Hold " + tokens},
+		{"S32 pod certificate request", `{apiVersion: certificates.k8s.io/v1beta1, kind: PodCertificateRequest, metadata: {namespace: prod}, spec: {serviceAccountName: robot}}`, "", "Deny baseline-access/deny-certificates"},
 		{"S18 service account", `{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: prod}, imagePullSecrets: [{name: db}]}`, "", "Hold " + unreadableRule},
 		{"service account", `{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: prod}}`, "", ""},
 
