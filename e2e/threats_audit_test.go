@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 
@@ -49,12 +51,29 @@ func (x *auditIndex) decisions(t *testing.T, auditID string) []decision.Record {
 	return recordsOf(&event)
 }
 
-// recordsOf are the decisions in an audit event, whichever of the hooks made them; who signed them is
-// of no matter here.
+// recordsOf are Holdfast's decisions in an audit event, whichever of its hooks made them. The
+// API server keeps no annotation of the checks that impersonation makes: what the authorizer
+// said then stands in the answer alone.
 func recordsOf(event *auditv1.Event) []decision.Record {
-	records, _ := audit.Decisions(event, nil)
-	return records
+	records, _ := audit.Decisions(event, nil) // who signed them is of no matter here
+	if len(records) > 0 || event.ResponseStatus == nil {
+		return records
+	}
+	found := inMessage.FindStringSubmatch(event.ResponseStatus.Message)
+	if found == nil {
+		return nil
+	}
+	r := decision.Record{ID: found[1], Decision: found[2], Reason: decision.Reason(found[3])}
+	for field := range strings.FieldsSeq(found[4]) {
+		if rules, ok := strings.CutPrefix(field, "rules="); ok {
+			r.Rules = strings.Split(rules, ",")
+		}
+	}
+	return []decision.Record{r}
 }
+
+// inMessage is the record at the end of what the authorizer says.
+var inMessage = regexp.MustCompile(`\[authorizer\.holdfast\.dev (\S+) (Allow|Hold|Deny) (\S+)([^\]]*)\]$`)
 
 func (x *auditIndex) read(t *testing.T) {
 	t.Helper()

@@ -179,10 +179,11 @@ func (a answer) rules() []string {
 	return rules
 }
 
-func (a answer) cause(kind string) string {
+// heldAs is the AccessRequest that a refusal names; empty where it names none.
+func (a answer) heldAs() string {
 	if a.status.Details != nil {
 		for _, c := range a.status.Details.Causes {
-			if string(c.Type) == kind {
+			if c.Type == "HoldfastAccessRequest" {
 				return c.Message
 			}
 		}

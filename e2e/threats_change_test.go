@@ -58,6 +58,7 @@ func changeThreats() []Threat {
 		scale, replicas,
 		{
 			ID: "T16", Title: "HPA with maxReplicas lowered", Verdict: Held,
+			Beyond: "a new HPA with fewer than there are: to make one is ordinary work",
 			Trials: []Trial{{
 				Prepare: []call{httpPost(autoscalers, autoscaler(5))}, Rule: holdAutoscaler,
 				Attempt: mergePatch(autoscalers+"/web", `{"spec":{"maxReplicas":1}}`),

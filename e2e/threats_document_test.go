@@ -92,9 +92,7 @@ func documentCaseOf(c *Threat) documentCase {
 	}
 	if len(c.Trials) > 1 {
 		for _, trial := range c.Trials {
-			made.Trials = append(made.Trials, documentTrial{
-				Name: cell(trial.Name), Verdict: c.words(trial.verdict(c)), Rule: codes([]string{trial.Rule}),
-			})
+			made.add(documentTrial{Name: cell(trial.Name), Verdict: c.words(trial.verdict(c)), Rule: codes([]string{trial.Rule})})
 		}
 	} else {
 		made.Rules = codes(c.rules())
@@ -103,6 +101,17 @@ func documentCaseOf(c *Threat) documentCase {
 		made.Rules = codes(c.Rules)
 	}
 	return made
+}
+
+// add adds a trial to those that end in the same way, by the same rule.
+func (d *documentCase) add(trial documentTrial) {
+	for i, before := range d.Trials {
+		if before.Verdict == trial.Verdict && before.Rule == trial.Rule {
+			d.Trials[i].Name += "; " + trial.Name
+			return
+		}
+	}
+	d.Trials = append(d.Trials, trial)
 }
 
 // words is a verdict in words.

@@ -106,7 +106,7 @@ func engineThreats() []Threat {
 			On: func(s *scene) {
 				s.prepare(httpPost(policies, `{"apiVersion":"holdfast.dev/v1alpha1","kind":"AgentPolicy","metadata":{"name":"{ns}"},"spec":`+denyConfigMaps("good", `true`)+`}`))
 				defer s.tidy([]call{httpDelete(policies+"/{ns}", "")})
-				s.eventually("it is in force", func() error { return s.condition(policies+"/{ns}", "Compiled") })
+				s.eventually("it is in force", func() error { return s.compiled(policies + "/{ns}") })
 				if a := s.send(s.person, mergePatch(policies+"/{ns}", `{"spec":`+denyConfigMaps("broken", brokenWhen)+`}`)); a.ok() || a.code >= 500 {
 					s.t.Errorf("want it refused: %s", a)
 				}
@@ -192,7 +192,7 @@ func huge(s *scene) {
 		if took > webhookTimeout {
 			s.t.Errorf("%s: it took %s", name, took)
 		}
-		if a.cause("HoldfastAccessRequest") != "" && name != "pod specs" {
+		if a.heldAs() != "" && name != "pod specs" {
 			s.t.Errorf("%s has no pods, and is held: %s", name, a)
 		}
 		s.eventually("it is in the audit log", func() error {
@@ -225,7 +225,7 @@ func reloaded(s *scene) {
 	spec := func(name string) string { return `{"spec":` + denyConfigMaps(name, `true`) + `}` }
 	s.prepare(httpPost(policies, `{"apiVersion":"holdfast.dev/v1alpha1","kind":"AgentPolicy","metadata":{"name":"{ns}"},"spec":`+denyConfigMaps("old", `true`)+`}`))
 	defer s.tidy([]call{httpDelete(policies+"/{ns}", "")})
-	s.eventually("it is in force", func() error { return s.condition(policies+"/{ns}", "Compiled") })
+	s.eventually("it is in force", func() error { return s.compiled(policies + "/{ns}") })
 	s.expect(s.attempt(newConfigMap("first")), Denied, "t47/old")
 	var done atomic.Bool
 	var olds, news atomic.Int32

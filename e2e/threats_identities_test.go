@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/holdfast-dev/holdfast/e2e/local"
 )
 
 const (
@@ -42,23 +44,11 @@ func asOtherThreats() []Threat {
 			}}),
 		},
 		{
-			ID: "S30", Title: "impersonation", Verdict: Denied, Rules: []string{denyImpersonation},
-			Off: func(s *scene) {
-				s.prepare(newSecret())
-				if a := s.impersonate(); tellsSecret(s, a) != nil {
-					s.t.Fatalf("the control failed: %s", a)
-				}
-			},
-			On: func(s *scene) {
-				s.prepare(newSecret())
-				a := s.impersonate()
-				s.show(a)
-				// The API server writes down the reason of a refusal alone where it judges the
-				// request itself, not whether somebody may be impersonated.
-				if a.code != 403 || tellsSecret(s, a) == nil || !strings.Contains(a.status.Message, denyImpersonation) {
-					s.t.Fatalf("want it denied by %s: %s", denyImpersonation, a)
-				}
-			},
+			ID: "S30", Title: "impersonation", Verdict: Denied,
+			Trials: []Trial{{
+				Rule: denyImpersonation, Prepare: []call{newSecret()}, Effect: tellsSecret,
+				Attempt: httpGet(secrets+"/password").with("Impersonate-User", local.HumanUser),
+			}},
 		},
 		{
 			ID: "S32", Title: "pod certificate projections", Verdict: Held, AtOnce: true, Control: noPods,
@@ -68,12 +58,6 @@ func asOtherThreats() []Threat {
 			}}),
 		},
 	}
-}
-
-// impersonate reads a Secret as a person who may.
-func (s *scene) impersonate() answer {
-	s.t.Helper()
-	return s.attempt(httpGet(secrets+"/password").with("Impersonate-User", "human").with("Impersonate-Group", "system:authenticated"))
 }
 
 // tokenSecrets are filled with the token of a service account by a controller.

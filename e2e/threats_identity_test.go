@@ -162,7 +162,7 @@ func newAccountOfAgents(s *scene) {
 	}
 	s.mustExist(pods + "/victim")
 	s.prepare(httpPost(agents, `{"apiVersion":"holdfast.dev/v1alpha1","kind":"Agent","metadata":{"name":"t54-new"},"spec":{"subjects":[{"kind":"ServiceAccount","namespace":"agents","name":"t54-n*"}]}}`))
-	s.eventually("it is declared", func() error { return s.condition(agents+"/t54-new", "Compiled") })
+	s.eventually("it is declared", func() error { return s.compiled(agents + "/t54-new") })
 	a = s.attempt(httpDelete(pods+"/victim", ""))
 	s.expect(a, Held, holdDelete)
 	s.accessRequest(a)

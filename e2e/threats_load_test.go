@@ -141,7 +141,7 @@ func flooded(s *scene) {
 	refused := 0
 	for _, a := range held {
 		switch {
-		case a.code == http.StatusTooManyRequests && a.cause("HoldfastAccessRequest") != "":
+		case a.code == http.StatusTooManyRequests && a.heldAs() != "":
 		case a.code == http.StatusForbidden && a.retryAfter() == 0 && strings.Contains(a.status.Message, "too many"):
 			refused++
 		default:

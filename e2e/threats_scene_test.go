@@ -107,13 +107,6 @@ func (s *stage) kind(t *testing.T, group string) {
 	s.admin.await(t, "/apis/"+group+"/v1/runners")
 }
 
-func (s *stage) plane() string {
-	if s.guarded {
-		return "on"
-	}
-	return "off"
-}
-
 // scene makes a namespace, and the agent if it is not there.
 func (s *stage) scene(t *testing.T, ns, agentName string) *scene {
 	t.Helper()
@@ -164,7 +157,7 @@ func (s *scene) declareAs(name, owner, role string) *caller {
 		if !a.ok() && a.code != http.StatusConflict {
 			s.t.Fatalf("declare agent %s: %s", name, a)
 		}
-		s.eventually("Agent "+name+" is in force", func() error { return s.condition(path+"/"+name, "Compiled") })
+		s.eventually("Agent "+name+" is in force", func() error { return s.compiled(path + "/" + name) })
 	}
 	made := s.admin.as(s.t, fmt.Sprint(fieldOf(token.object(), "status.token")))
 	made.agent = true
@@ -174,7 +167,8 @@ func (s *scene) declareAs(name, owner, role string) *caller {
 // user is the user name of the scene's agent.
 func (s *scene) user() string { return "system:serviceaccount:" + local.AgentNamespace + ":" + s.name }
 
-func (s *scene) condition(path, name string) error {
+// compiled is nil once Holdfast has taken in the Agent or policy at path.
+func (s *scene) compiled(path string) error {
 	var object struct {
 		Status struct{ Conditions []metav1.Condition }
 	}
@@ -182,8 +176,10 @@ func (s *scene) condition(path, name string) error {
 	if err := json.Unmarshal([]byte(a.body), &object); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(object.Status.Conditions, func(c metav1.Condition) bool { return c.Type == name && c.Status == metav1.ConditionTrue }) {
-		return fmt.Errorf("not %s: %s", name, a)
+	if !slices.ContainsFunc(object.Status.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionCompiled && c.Status == metav1.ConditionTrue
+	}) {
+		return fmt.Errorf("not %s: %s", v1alpha1.ConditionCompiled, a)
 	}
 	return nil
 }
@@ -339,7 +335,7 @@ func (s *scene) requests() []v1alpha1.AccessRequest {
 // accessRequest is the one that an answer names, which must wait, and be this agent's.
 func (s *scene) accessRequest(a answer) string {
 	s.t.Helper()
-	name := a.cause("HoldfastAccessRequest")
+	name := a.heldAs()
 	if name == "" {
 		s.t.Fatalf("names no AccessRequest: %s", a)
 	}

@@ -161,7 +161,7 @@ func (b *scoreboard) compare(t *testing.T, s *stage, stored map[string][]string)
 					if d.ID == forgedDecision {
 						continue // it is no decision, and need not be kept
 					}
-					if !slices.Contains(have, d.ID) {
+					if !slices.ContainsFunc(have, func(text string) bool { return strings.Contains(text, d.ID) }) {
 						r.missing = fmt.Errorf("%s %s: decision %s of attempt %s is not in Postgres", id, r.Name, d.ID, a.AuditID)
 					}
 					if r.On != nil && r.On.AuditID == a.AuditID {
@@ -197,11 +197,11 @@ func union(a, b []string) []string {
 	return slices.Compact(all)
 }
 
-// storedAttempts are the IDs of the decisions that Postgres has, by audit ID; an attempt that
-// Holdfast decided nothing of has none.
+// storedAttempts are the IDs of the decisions that Postgres has, by audit ID, and what was
+// answered; an attempt that Holdfast decided nothing of has no ID.
 func storedAttempts(ctx context.Context, db *pgxpool.Pool, ids []string) (map[string][]string, error) {
 	rows, err := db.Query(ctx, `
-		SELECT e.audit_id, coalesce(d.decision_id, '')
+		SELECT e.audit_id, coalesce(d.decision_id, '') || ' ' || coalesce(e.response_message, '')
 		FROM audit_events e LEFT JOIN audit_decisions d USING (stage_timestamp, event_digest)
 		WHERE e.stage IN ('ResponseComplete', 'Panic') AND e.audit_id = ANY($1)`, ids)
 	if err != nil {
@@ -242,7 +242,7 @@ func (c *Threat) wanted() string {
 func (c *Threat) uncovered(trials []*trialResult) string {
 	switch {
 	case c.Waits != "":
-		return "not played yet: " + c.Waits
+		return "not played yet: waits for " + c.Waits
 	case !c.played():
 		return "not played yet"
 	case len(trials) < max(1, len(c.Trials)):

@@ -327,7 +327,7 @@ func (s *scene) expect(a answer, want Verdict, rule string) {
 	if retry := a.retryAfter(); (retry > 0) != (want == Held) {
 		s.t.Errorf("want %s, which says retryAfterSeconds %d", want, retry)
 	}
-	if named := a.cause("HoldfastAccessRequest"); (named != "") != (want == Held) {
+	if named := a.heldAs(); (named != "") != (want == Held) {
 		s.t.Errorf("want %s, which names AccessRequest %q", want, named)
 	}
 	s.eventually("the audit log has the decision", func() error {

@@ -3,7 +3,7 @@ package e2e
 // What cases wait for, as their Waits says it. Once it is there, it is emptied, and they are
 // played.
 const (
-	waitsAuthorizer = "for the authorizer"
-	waitsLogs       = "for a rule about logs"
-	waitsSignatures = "for decisions that are signed"
+	waitsAuthorizer = ""
+	waitsLogs       = "a rule about logs"
+	waitsSignatures = ""
 )
