@@ -404,10 +404,12 @@ func selects(patterns []v1alpha1.Pattern, selector []decision.Requirement) bool 
 // IsRead says whether a verb changes nothing and has no object that anybody could look at.
 func IsRead(verb string) bool { return verb == "get" || verb == "list" || verb == "watch" }
 
-// matchesVerb takes update and patch for one verb: admission cannot tell them apart.
+// matchesVerb takes update and patch for one verb: admission cannot tell them apart, and has
+// update for both; the authorizer, which can, must not judge less by the rules for it.
 func (r *rule) matchesVerb(verb string) bool {
 	if v1alpha1.AnyMatches(r.match.Verbs, verb) {
 		return true
 	}
-	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch")
+	return verb == "update" && v1alpha1.AnyMatches(r.match.Verbs, "patch") ||
+		verb == "patch" && v1alpha1.AnyMatches(r.match.Verbs, "update")
 }
