@@ -120,7 +120,7 @@ const threatsAtOnce = 6
 
 // trialsAtOnce is how many trials of a case are, where they may. Of one agent ten calls may
 // wait.
-const trialsAtOnce = 4
+const trialsAtOnce = 6
 
 // TestThreats plays every case without Holdfast and then with it, and looks for what was
 // attempted in Postgres.
