@@ -64,7 +64,7 @@ func placementThreats() []Threat {
 				},
 				{
 					Name: "without containers", Rule: holdCustom,
-					Attempt: httpPost(runners, runnerBody("v1", "mine", `{"workers":{"podTemplate":{"spec":{"nodeSelector":{"disk":"ssd"}}}}}`)),
+					Attempt: httpPost(runners, runnerBody("v1", "mine", `{"workers":{"podTemplate":{"spec":{"dnsPolicy":"Default"}}}}`)),
 					Effect:  objectThere(runners + "/mine"), Target: runners + "/mine",
 				},
 				{

@@ -16,7 +16,7 @@ const (
 	holdSecretChanges = "baseline-reads/hold-secret-changes"
 	denyURLs          = "baseline-reads/deny-urls"
 	denyNodeEndpoints = "baseline-reads/deny-node-endpoints"
-	holdLogs          = "baseline-reads/hold-logs"
+	holdLogs          = "baseline-reads/hold-secret-logs"
 	denyImpersonation = engine.ProtectionPolicy + "/impersonation"
 )
 
