@@ -21,7 +21,7 @@ import (
 func grantThreats() []Threat {
 	return []Threat{
 		{
-			ID: "T70", Title: "a revoked grant", Verdict: Effect, Effect: "the next request is denied", Waits: waitsAuthorizer,
+			ID: "T70", Title: "a revoked grant", Verdict: Effect, Effect: "the next request is denied",
 			Rules: []string{holdSecretReads},
 			Off: func(s *scene) {
 				s.prepare(newSecret())
@@ -31,7 +31,7 @@ func grantThreats() []Threat {
 		},
 		{
 			ID: "T71", Title: "suspended agent", Verdict: Effect, Effect: "every request that starts a second later is denied, on every replica",
-			Waits: waitsAuthorizer, Beyond: "more than one replica: each watches Agents by itself, as this one does",
+			Beyond: "more than one replica: each watches Agents by itself, as this one does",
 			Off: func(s *scene) {
 				s.prepare(newPod("victim"))
 				for name, c := range ofAllKinds() {
@@ -43,7 +43,7 @@ func grantThreats() []Threat {
 			On: suspendedAgent,
 		},
 		{
-			ID: "T76", Title: "mutation through an aggregated API (no admission there)", Verdict: Denied, Waits: waitsAuthorizer,
+			ID: "T76", Title: "mutation through an aggregated API (no admission there)", Verdict: Denied,
 			Rules: []string{holdDelete},
 			Off: func(s *scene) {
 				calls := s.extend()
@@ -72,7 +72,7 @@ func grantThreats() []Threat {
 			},
 		},
 		{
-			ID: "T78", Title: "forged audit annotation by a webhook of somebody's own", Verdict: Effect, Effect: "not believed", Waits: waitsSignatures,
+			ID: "T78", Title: "forged audit annotation by a webhook of somebody's own", Verdict: Effect, Effect: "not believed",
 			Control: "the annotation lands in the API server's audit log under Holdfast's name",
 			Off: func(s *scene) {
 				s.forgeDecision()

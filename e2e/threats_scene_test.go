@@ -94,6 +94,7 @@ func newStage(t *testing.T, c *cluster, guarded bool) *stage {
 		s.admin.await(t, "/apis/holdfast.dev/v1alpha1/reviews")
 	}
 	s.kind(t, runnerGroup)
+	s.customKinds(t)
 	return s
 }
 

@@ -55,6 +55,8 @@ type Threat struct {
 	Unseen bool
 	// Alone: it is played when all others are over, since it would be in their way.
 	Alone bool
+	// AtOnce: its trials are in nobody's way, and played at the same time.
+	AtOnce bool
 	// Rules are those that lead to the verdict, where On does not say it in trials.
 	Rules []string
 	// Trials are the ways in which the agent tries; of most cases there is one.
@@ -102,7 +104,7 @@ func Threats() []Threat {
 	all := slices.Concat(
 		deletionThreats(), changeThreats(), placementThreats(), formThreats(), approvalThreats(), loadThreats(),
 		connectionThreats(), accessThreats(), clusterThreats(), ownThreats(), identityThreats(), engineThreats(), evidenceThreats(),
-		workloadThreats(), secretThreats(), readThreats(), grantThreats(),
+		mountThreats(), asOtherThreats(), fetchingThreats(), nodeThreats(), copyThreats(), readThreats(), grantThreats(),
 	)
 	slices.SortFunc(all, func(a, b Threat) int {
 		if a.ID[:1] != b.ID[:1] {
@@ -115,6 +117,10 @@ func Threats() []Threat {
 
 // threatsAtOnce is how many cases are played at the same time.
 const threatsAtOnce = 6
+
+// trialsAtOnce is how many trials of a case are, where they may. Of one agent ten calls may
+// wait.
+const trialsAtOnce = 6
 
 // TestThreats plays every case without Holdfast and then with it, and looks for what was
 // attempted in Postgres.
@@ -189,6 +195,11 @@ func perform(t *testing.T, s *stage, c *Threat, score *scoreboard) {
 		story(sc)
 		return
 	}
+	var group errgroup.Group
+	group.SetLimit(1)
+	if c.AtOnce {
+		group.SetLimit(trialsAtOnce)
+	}
 	for i, trial := range c.Trials {
 		run := func(t *testing.T) {
 			name := c.ID
@@ -203,8 +214,12 @@ func perform(t *testing.T, s *stage, c *Threat, score *scoreboard) {
 			run(t)
 			continue
 		}
-		t.Run(trial.Name, run)
+		group.Go(func() error {
+			t.Run(trial.Name, run)
+			return nil
+		})
 	}
+	_ = group.Wait() // its functions return nothing
 }
 
 // play makes the attempt and looks at what came of it.

@@ -165,6 +165,15 @@ func TestMatches(t *testing.T) {
 			t.Errorf("%+v matches: %t, want %t", test.match, got, test.want)
 		}
 	}
+	// What goes to another API server is judged as what it is: a patch.
+	patch := scale
+	patch.Verb = "patch"
+	for verb, want := range map[v1alpha1.Pattern]bool{"update": true, "patch": true, "create": false} {
+		p := newPolicy("p", rules(v1alpha1.Rule{Name: "r", Match: v1alpha1.Match{Verbs: []v1alpha1.Pattern{verb}}, Action: v1alpha1.Deny}))
+		if got := evaluate(setOf(t, p), &patch).Action == decision.Deny; got != want {
+			t.Errorf("a patch matches verb %s: %t, want %t", verb, got, want)
+		}
+	}
 	url := decision.Request{Verb: "get", NonResourceURL: "/metrics"}
 	for pattern, want := range map[v1alpha1.Pattern]bool{"/metrics": true, "/m*": true, "/healthz": false, "*": true} {
 		p := newPolicy("p", rules(v1alpha1.Rule{Name: "r", Match: v1alpha1.Match{NonResourceURLs: []v1alpha1.Pattern{pattern}}, Action: v1alpha1.Deny}))

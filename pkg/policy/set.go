@@ -415,7 +415,8 @@ func changes(q *decision.Request) bool {
 	}
 }
 
-// matchesVerb takes update and patch for one verb: admission cannot tell them apart.
+// matchesVerb takes update and patch for one verb: admission cannot tell them apart, and has
+// update for both; the authorizer, which can, must not judge less by the rules for it.
 func (r *rule) matchesVerb(verb string) bool {
 	if v1alpha1.AnyMatches(r.match.Verbs, verb) {
 		return true

@@ -91,9 +91,14 @@ func created(r *decision.Request) map[string]any {
 	case is(r, "", "pods"):
 		tokenVolume(o, parseOwners(r.Object))
 	case is(r, "batch", "jobs"):
-		labels := enter(o, "spec", "template", "metadata", "labels")
-		replace(labels, name, assigned, "job-name", "batch.kubernetes.io/job-name")
-		replace(labels, uid, ownUID, controllerUID...)
+		// A Job without labels gets those of its template by defaulting, in one map
+		// (pkg/apis/batch/v1/defaults.go): what is written into one is in both.
+		for _, labels := range []map[string]any{
+			enter(o, "metadata", "labels"), enter(o, "spec", "template", "metadata", "labels"),
+		} {
+			replace(labels, name, assigned, "job-name", "batch.kubernetes.io/job-name")
+			replace(labels, uid, ownUID, controllerUID...)
+		}
 		replace(enter(o, "spec", "selector", "matchLabels"), uid, ownUID, controllerUID...)
 	}
 	return o

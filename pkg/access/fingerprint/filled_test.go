@@ -65,6 +65,8 @@ func TestFilled(t *testing.T) {
 		"managedFields of a version":      {"", "services", strings.Replace(service(`"f:type":{}`, `"clusterIP":"$1"`), `"v1"`, `"v2"`, 1), "10.0.0.1", "10.0.0.2", false},
 		"clusterIP of a custom kind":      {"example.com", "services", service(`"f:type":{}`, `"clusterIP":"$1"`), "10.0.0.1", "10.0.0.2", false},
 		"Job's controller-uid":            {"batch", "jobs", fmt.Sprintf(job, "batch.kubernetes.io/controller-uid", "$1", "controller-uid", "$1"), "u1", "u2", true},
+		"Job's labels of its template":    {"batch", "jobs", `{"metadata":{"name":"n","uid":"$1","labels":{"app":"a","controller-uid":"$1"}},"spec":{"template":{"metadata":{"labels":{"app":"a","controller-uid":"$1"}}}}}`, "u1", "u2", true},
+		"Job's own label of another UID":  {"batch", "jobs", `{"metadata":{"name":"n","uid":"$1","labels":{"controller-uid":"$2"}},"spec":{"template":{}}}`, "u1", "u2", false},
 		"Job's label of another UID":      {"batch", "jobs", fmt.Sprintf(job, "batch.kubernetes.io/controller-uid", "$1", "controller-uid", "$2"), "u1", "u2", false},
 		"Job's other label":               {"batch", "jobs", fmt.Sprintf(job, "batch.kubernetes.io/controller-uid", "$1", "app", "$1"), "u1", "u2", false},
 		"controller-uid of a custom kind": {"example.com", "jobs", fmt.Sprintf(job, "controller-uid", "$1", "controller-uid", "$1"), "u1", "u2", false},
