@@ -136,7 +136,9 @@ var harmlessMessages = []*regexp.Regexp{
 	regexp.MustCompile(`^[a-z.]+( "[-a-z0-9.]{1,253}")? is forbidden: User "[^"\\]{1,253}" cannot [a-z]+ resource "[a-z/]+" in API group "[a-z0-9.]*" (in the namespace "[-a-z0-9]{1,63}"|at the cluster scope)$`),
 	regexp.MustCompile(`^Operation cannot be fulfilled on [a-z.]+ "[-a-z0-9.]{1,253}": the object has been modified; please apply your changes to the latest version and try again$`),
 	regexp.MustCompile(`^Unauthorized$`),
-	// Holdfast's own webhooks promise to quote no values.
+	// Holdfast's own webhooks promise to quote no values. Of impersonation, which the API server
+	// checks before anything else, it keeps what the authorizer said nowhere else.
+	regexp.MustCompile(`^[a-z.]+( "[^"\\]{1,253}")? is forbidden: User "[^"\\]{1,253}" cannot [a-z:-]+ resource "[a-z/.-]+" in API group "[a-z0-9.]*" (in the namespace "[-a-z0-9]{1,63}"|at the cluster scope): agent [^\n]* \[authorizer\.holdfast\.dev [^\]\n]*\]$`),
 	regexp.MustCompile(`^admission webhook "(guard|own)\.holdfast\.dev" denied the request: [^\n]*$`),
 }
 

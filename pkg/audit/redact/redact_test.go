@@ -179,6 +179,10 @@ func TestMetadata(t *testing.T) {
 			auditv1.Event{ResponseStatus: &metav1.Status{Message: `secrets "s" is forbidden: User "bot" cannot get resource "secrets" in API group "" in the namespace "n"`}},
 			auditv1.Event{ResponseStatus: &metav1.Status{Message: `secrets "s" is forbidden: User "bot" cannot get resource "secrets" in API group "" in the namespace "n"`}},
 		}, {
+			"the authorizer's message about a Secret", secret,
+			auditv1.Event{ResponseStatus: &metav1.Status{Message: `users "human" is forbidden: User "bot" cannot impersonate resource "users" in API group "" at the cluster scope: agent bot may not impersonate users "human": no [authorizer.holdfast.dev ID Deny Rule agents=bot mac=x]`}},
+			auditv1.Event{ResponseStatus: &metav1.Status{Message: `users "human" is forbidden: User "bot" cannot impersonate resource "users" in API group "" at the cluster scope: agent bot may not impersonate users "human": no [authorizer.holdfast.dev ID Deny Rule agents=bot mac=x]`}},
+		}, {
 			"annotations of a Secret's event", secret,
 			auditv1.Event{Annotations: map[string]string{"other/x": "$P", "authorization.k8s.io/decision": "allow"}},
 			auditv1.Event{Annotations: map[string]string{"other/x": "$D", "authorization.k8s.io/decision": "allow"}},
@@ -249,6 +253,21 @@ func TestDecisionsStayReadable(t *testing.T) {
 	}
 	if got := ev.RequestURI; got != "/api/v1/namespaces/decision/secrets" {
 		t.Errorf("URI: got %s", got)
+	}
+}
+
+// TestMessageLikeTheAuthorizers: what only ends like the authorizer's message is not kept.
+func TestMessageLikeTheAuthorizers(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	const said = `hunter2hunter2: agent bot may not [authorizer.holdfast.dev ID Deny Rule]`
+	ev := &auditv1.Event{
+		Verb: "create", ObjectRef: &auditv1.ObjectReference{Resource: "secrets"},
+		ResponseStatus: &metav1.Status{Message: said},
+	}
+	r.Event(ev)
+	if got := ev.ResponseStatus.Message; got != r.Digest([]byte(said)) {
+		t.Errorf("got %s, want its digest", got)
 	}
 }
 
