@@ -97,7 +97,7 @@ func engineThreats() []Threat {
 		},
 		{
 			ID: "T48", Title: "a policy that does not compile", Verdict: Effect, Effect: "refused at apply, last good one in force",
-			Beyond:  "one that was stored while Holdfast was down: TestLoader in pkg/kube",
+			Beyond:  "one that was stored while Holdfast was down: TestLastGoodStays in pkg/kube",
 			Control: "without Holdfast it is stored, and nobody knows that it means nothing",
 			Off: func(s *scene) {
 				if a := s.send(s.person, httpPost(policies, `{"apiVersion":"holdfast.dev/v1alpha1","kind":"AgentPolicy","metadata":{"name":"{ns}"},"spec":`+denyConfigMaps("broken", brokenWhen)+`}`)); !a.ok() {

@@ -17,7 +17,7 @@ func identityThreats() []Threat {
 		{
 			ID: "T37", Title: "approval used by another identity, or on another cluster", Verdict: Effect,
 			Effect: "another identity is held anew; what another cluster approved is denied",
-			Rules:  []string{holdDelete}, Beyond: "that the fingerprint has the cluster in it: TestOfWhom in pkg/access/fingerprint",
+			Rules:  []string{holdDelete}, Beyond: "that the fingerprint has the cluster in it: TestNew in pkg/access/fingerprint",
 			Off: func(s *scene) {
 				s.prepare(newPod("victim"))
 				s.agent = s.declare("t37-other", local.HumanUser)
