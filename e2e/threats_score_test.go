@@ -126,7 +126,7 @@ func (b *scoreboard) evidence(t *testing.T, s *stage, db *pgxpool.Pool) {
 			}
 		}
 	}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		stored, err := storedAttempts(t.Context(), db, ids)
 		if err != nil {
@@ -138,7 +138,7 @@ func (b *scoreboard) evidence(t *testing.T, s *stage, db *pgxpool.Pool) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("not within a minute: %v", missing)
+			t.Errorf("not within three minutes: %v", missing)
 			return
 		}
 		time.Sleep(500 * time.Millisecond)

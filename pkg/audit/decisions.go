@@ -3,7 +3,6 @@ package audit
 import (
 	"errors"
 	"maps"
-	"net/http"
 	"slices"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -35,13 +34,16 @@ func Decisions(ev *auditv1.Event, signed []string) (records []decision.Record, b
 	return records, broken
 }
 
+// forbidden is the HTTP status of a refusal.
+const forbidden = 403
+
 // messageKey stands among signed keys for the message of the answer.
 const messageKey = "responseStatus.message"
 
 // refusal is the message of an answer in which a refusal of the authorizer can stand alone:
 // the API server keeps no annotation of what it asks when somebody impersonates.
 func refusal(ev *auditv1.Event) (message string, ok bool) {
-	if ev.ResponseStatus == nil || ev.ResponseStatus.Code != http.StatusForbidden || ev.Annotations[decision.AuthorizationReason] != "" {
+	if ev.ResponseStatus == nil || ev.ResponseStatus.Code != forbidden || ev.Annotations[decision.AuthorizationReason] != "" {
 		return "", false
 	}
 	return ev.ResponseStatus.Message, true

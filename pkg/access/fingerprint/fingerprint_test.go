@@ -36,6 +36,13 @@ func TestNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	elsewhere, err := New(key, "another cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := custom("create", nil, "x"); mustSum(t, elsewhere, r) == mustSum(t, mine, r) {
+		t.Error("a change has the fingerprint that it has on another cluster")
+	}
 	clear(key)
 	if r := custom("create", nil, "x"); mustSum(t, mine, r) != mustSum(t, h, r) {
 		t.Error("the caller's key is used, not a copy")
