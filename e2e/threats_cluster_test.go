@@ -145,8 +145,9 @@ func clusterThreats() []Threat {
 	}
 }
 
+// newVolume is of a class of its own, lest a claim that waits somewhere takes it.
 func newVolume(name string) string {
-	return `{"metadata":{"name":"` + name + `"},"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"hostPath":{"path":"/"},"persistentVolumeReclaimPolicy":"Retain"}}`
+	return `{"metadata":{"name":"` + name + `"},"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"hostPath":{"path":"/"},"persistentVolumeReclaimPolicy":"Retain","storageClassName":"` + name + `"}}`
 }
 
 // nodeTrials take pods' nodes away.

@@ -89,7 +89,7 @@ func driverTrials() []Trial {
 		after(makes("a StorageClass", holdUnreadable, of,
 			`{"metadata":{"name":"{ns}"},"provisioner":"example.com/mine","parameters":{"csi.storage.k8s.io/node-stage-secret-name":"password","csi.storage.k8s.io/node-stage-secret-namespace":"default"}}`)),
 		after(makes("a PersistentVolume", holdUnreadable, volume,
-			`{"metadata":{"name":"{ns}"},"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"csi":{"driver":"example.com","volumeHandle":"mine","nodePublishSecretRef":{"name":"password","namespace":"default"}}}}`)),
+			`{"metadata":{"name":"{ns}"},"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"storageClassName":"{ns}","csi":{"driver":"example.com","volumeHandle":"mine","nodePublishSecretRef":{"name":"password","namespace":"default"}}}}`)),
 	)
 }
 

@@ -14,8 +14,7 @@ const (
 	denyTokenSecrets   = "baseline-secrets/deny-token-secrets"
 )
 
-// identityWays have a pod be somebody who may read more. Pods are not admitted without their
-// service account.
+// robot is a service account that is not the agent's. Pods are not admitted without theirs.
 var robot = httpPost("/api/v1/namespaces/{ns}/serviceaccounts", `{"metadata":{"name":"robot"}}`)
 
 // asOtherThreats read as somebody else.
