@@ -128,6 +128,16 @@ func (c *cluster) asks(t *testing.T, who identity, args ...string) string {
 	return strings.TrimPrefix(strings.TrimSpace(out), "accessrequest.holdfast.dev/")
 }
 
+// granted makes somebody ask with the plugin and two people approve, and returns the name.
+func (c *cluster) granted(t *testing.T, who identity, args ...string) string {
+	t.Helper()
+	name := c.asks(t, who, args...)
+	c.approve(t, approver, name)
+	c.approve(t, approver2, name)
+	c.phase(t, name, "Approved")
+	return name
+}
+
 // grantWithoutRBAC: none, denied; approved by two, allowed; anything else, denied; after its
 // end or a revocation, denied.
 func grantWithoutRBAC(t *testing.T, c *cluster) {
@@ -170,10 +180,7 @@ func grantWithoutRBAC(t *testing.T, c *cluster) {
 	c.phase(t, name, "Revoked")
 	c.refused(t, "hold-secret-reads", bare, get...)
 
-	brief := c.asks(t, bare, "--verbs", "get", "--resource", "secrets/db", "-n", "default", "--for", "4s")
-	c.approve(t, approver, brief)
-	c.approve(t, approver2, brief)
-	c.phase(t, brief, "Approved")
+	brief := c.granted(t, bare, "--verbs", "get", "--resource", "secrets/db", "-n", "default", "--for", "4s")
 	eventually(t, 3*time.Second, "what was granted is allowed", func() error {
 		if r := c.kubectl(t, bare, get...); r.code != 0 {
 			return errors.New(r.err)
@@ -241,10 +248,7 @@ func mountingFollowsTheGrant(t *testing.T, c *cluster) {
 	if r := create("before"); r.code == 0 {
 		t.Error("a pod with a Secret that the agent may not read was created")
 	}
-	name := c.asks(t, agent, "--verbs", "get", "--resource", "secrets/mounted", "-n", "default", "--for", "10m")
-	c.approve(t, approver, name)
-	c.approve(t, approver2, name)
-	c.phase(t, name, "Approved")
+	name := c.granted(t, agent, "--verbs", "get", "--resource", "secrets/mounted", "-n", "default", "--for", "10m")
 	eventually(t, 20*time.Second, "the pod is created", func() error {
 		if r := create("during"); r.code != 0 {
 			return errors.New(r.err)
@@ -343,10 +347,7 @@ func logsFollowTheGrant(t *testing.T, c *cluster) {
 	}
 	c.refused(t, `pods "nowhere" not found`, agent, "get", "--raw", "/api/v1/namespaces/default/pods/nowhere/log")
 
-	name := c.asks(t, agent, "--verbs", "get", "--resource", "secrets/logged", "-n", "default", "--for", "10m")
-	c.approve(t, approver, name)
-	c.approve(t, approver2, name)
-	c.phase(t, name, "Approved")
+	name := c.granted(t, agent, "--verbs", "get", "--resource", "secrets/logged", "-n", "default", "--for", "10m")
 	for _, pod := range given {
 		eventually(t, 5*time.Second, "the log of "+pod+" is asked for", func() error {
 			if r := c.kubectl(t, agent, "logs", pod, "-c", "c"); !strings.Contains(r.err, unreached) {

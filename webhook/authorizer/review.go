@@ -2,8 +2,10 @@ package authorizer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -92,92 +94,97 @@ func fieldSelector(a *authorizationv1.FieldSelectorAttributes) ([]decision.Requi
 	if a == nil {
 		return nil, nil
 	}
-	const field = "spec.resourceAttributes.fieldSelector"
-	if (a.RawSelector == "") == (len(a.Requirements) == 0) {
-		return nil, badReview("%s wants one of rawSelector and requirements", field)
-	}
-	if len(a.Requirements) > maxRequirements || len(a.RawSelector) > maxName {
-		return nil, badReview("%s is too long", field)
-	}
-	var selector []decision.Requirement
-	if a.RawSelector != "" {
-		parsed, err := fields.ParseSelector(a.RawSelector)
-		if err != nil {
-			return nil, badReview("%s.rawSelector is no field selector", field)
-		}
-		for _, q := range parsed.Requirements() {
-			operator := "In"
-			if q.Operator == selection.NotEquals {
-				operator = "NotIn"
-			}
-			selector = append(selector, decision.Requirement{Key: q.Field, Operator: operator, Values: []string{q.Value}})
-		}
-		return selector, nil
-	}
+	given := make([]decision.Requirement, len(a.Requirements))
 	for i, q := range a.Requirements {
-		made, err := requirement(fmt.Sprintf("%s.requirements[%d]", field, i), q.Key, string(q.Operator), q.Values)
-		if err != nil {
-			return nil, err
-		}
-		selector = append(selector, made)
+		given[i] = decision.Requirement{Key: q.Key, Operator: string(q.Operator), Values: q.Values}
 	}
-	return selector, nil
+	return selector("field", a.RawSelector, given, parseFields)
 }
 
 func labelSelector(a *authorizationv1.LabelSelectorAttributes) ([]decision.Requirement, error) {
 	if a == nil {
 		return nil, nil
 	}
-	const field = "spec.resourceAttributes.labelSelector"
-	if (a.RawSelector == "") == (len(a.Requirements) == 0) {
-		return nil, badReview("%s wants one of rawSelector and requirements", field)
-	}
-	if len(a.Requirements) > maxRequirements || len(a.RawSelector) > maxName {
-		return nil, badReview("%s is too long", field)
-	}
-	var selector []decision.Requirement
-	if a.RawSelector != "" {
-		parsed, err := labels.ParseToRequirements(a.RawSelector)
-		if err != nil {
-			return nil, badReview("%s.rawSelector is no label selector", field)
-		}
-		for i := range parsed {
-			operator, ok := operators[parsed[i].Operator()]
-			if !ok {
-				return nil, badReview("%s.rawSelector: want operators =, !=, in, notin and exists", field)
-			}
-			selector = append(selector, decision.Requirement{Key: parsed[i].Key(), Operator: operator, Values: parsed[i].ValuesUnsorted()})
-		}
-		return selector, nil
-	}
+	given := make([]decision.Requirement, len(a.Requirements))
 	for i, q := range a.Requirements {
-		made, err := requirement(fmt.Sprintf("%s.requirements[%d]", field, i), q.Key, string(q.Operator), q.Values)
+		given[i] = decision.Requirement{Key: q.Key, Operator: string(q.Operator), Values: q.Values}
+	}
+	return selector("label", a.RawSelector, given, parseLabels)
+}
+
+// selector reads one of the two forms in which a selector of fields or labels comes.
+func selector(
+	what, raw string, given []decision.Requirement, parse func(string) ([]decision.Requirement, error),
+) ([]decision.Requirement, error) {
+	field := "spec.resourceAttributes." + what + "Selector"
+	switch {
+	case (raw == "") == (len(given) == 0):
+		return nil, badReview("%s wants one of rawSelector and requirements", field)
+	case len(given) > maxRequirements || len(raw) > maxName:
+		return nil, badReview("%s is too long", field)
+	case raw != "":
+		parsed, err := parse(raw)
 		if err != nil {
+			return nil, badReview("%s.rawSelector is no %s selector", field, what)
+		}
+		return parsed, nil
+	}
+	for i, q := range given {
+		if err := checkRequirement(fmt.Sprintf("%s.requirements[%d]", field, i), q); err != nil {
 			return nil, err
 		}
-		selector = append(selector, made)
+	}
+	return given, nil
+}
+
+func parseFields(raw string) ([]decision.Requirement, error) {
+	parsed, err := fields.ParseSelector(raw)
+	if err != nil {
+		return nil, err
+	}
+	var selector []decision.Requirement
+	for _, q := range parsed.Requirements() {
+		selector = append(selector, decision.Requirement{Key: q.Field, Operator: operators[q.Operator], Values: []string{q.Value}})
 	}
 	return selector, nil
 }
 
-// operators are the ways in which labels are compared, by what kubectl writes.
+// errOperator is a comparison such as gt, which no SubjectAccessReview has.
+var errOperator = errors.New("unknown operator")
+
+func parseLabels(raw string) ([]decision.Requirement, error) {
+	parsed, err := labels.ParseToRequirements(raw)
+	if err != nil {
+		return nil, err
+	}
+	var selector []decision.Requirement
+	for i := range parsed {
+		operator, ok := operators[parsed[i].Operator()]
+		if !ok {
+			return nil, errOperator
+		}
+		selector = append(selector, decision.Requirement{Key: parsed[i].Key(), Operator: operator, Values: parsed[i].ValuesUnsorted()})
+	}
+	return selector, nil
+}
+
+// operators are the ways in which fields and labels are compared, by what kubectl writes.
 var operators = map[selection.Operator]string{
 	selection.Equals: "In", selection.DoubleEquals: "In", selection.In: "In",
 	selection.NotEquals: "NotIn", selection.NotIn: "NotIn",
 	selection.Exists: "Exists", selection.DoesNotExist: "DoesNotExist",
 }
 
-func requirement(field, key, operator string, values []string) (decision.Requirement, error) {
-	q := decision.Requirement{Key: key, Operator: operator, Values: values}
+func checkRequirement(field string, q decision.Requirement) error {
 	switch {
-	case key == "":
-		return q, badReview("%s.key is empty", field)
-	case (operator == "In" || operator == "NotIn") && len(values) == 0:
-		return q, badReview("%s.values is empty", field)
-	case (operator == "Exists" || operator == "DoesNotExist") && len(values) > 0:
-		return q, badReview("%s.values: want none beside operator %s", field, operator)
-	case operator != "In" && operator != "NotIn" && operator != "Exists" && operator != "DoesNotExist":
-		return q, badReview("%s.operator: want In, NotIn, Exists or DoesNotExist", field)
+	case q.Key == "":
+		return badReview("%s.key is empty", field)
+	case (q.Operator == "In" || q.Operator == "NotIn") && len(q.Values) == 0:
+		return badReview("%s.values is empty", field)
+	case (q.Operator == "Exists" || q.Operator == "DoesNotExist") && len(q.Values) > 0:
+		return badReview("%s.values: want none beside operator %s", field, q.Operator)
+	case !slices.Contains([]string{"In", "NotIn", "Exists", "DoesNotExist"}, q.Operator):
+		return badReview("%s.operator: want In, NotIn, Exists or DoesNotExist", field)
 	}
-	return q, nil
+	return nil
 }
