@@ -169,16 +169,7 @@ type Verdict struct {
 // whatever the order. No policy at all is Allow with ReasonNoPolicy: RBAC decides. An
 // expression that fails, or a version that a rule does not know, is a denial by that rule.
 func (s *Set) Evaluate(in *Input) Verdict {
-	e := &evaluation{in: in, variables: expression.Variables{
-		Request: expression.RequestVariable(in.Request),
-		Reads:   expression.NewReads(in.MayRead), Searches: expression.NewSearches(),
-	}}
-	if in.Request.Object != nil {
-		e.variables.Object = in.Request.Object
-	}
-	if in.Request.OldObject != nil {
-		e.variables.OldObject = in.Request.OldObject
-	}
+	e := &evaluation{in: in}
 	selected := false
 	e.deadline = in.Deadline
 	for _, agent := range in.Agents {
@@ -203,8 +194,11 @@ const observing = 100 * time.Millisecond
 
 // evaluation is the state of one Evaluate.
 type evaluation struct {
-	in        *Input
-	variables expression.Variables
+	in *Input
+	// agent is the one whose turn it is.
+	agent *v1alpha1.Agent
+	// variables are made for the first rule that looks at any: most requests meet none.
+	variables *expression.Variables
 	findings  []Finding
 	// observing: it is the turn of Warn and Audit policies; deadline ends the turn.
 	observing bool
@@ -215,10 +209,7 @@ type evaluation struct {
 }
 
 func (e *evaluation) judge(s *Set, sel *selection, agent *v1alpha1.Agent) {
-	e.variables.Agent = expression.Agent{Name: agent.Name, Labels: agent.Labels}
-	if agent.Spec.Owner != nil {
-		e.variables.Agent.Owner = agent.Spec.Owner.Name
-	}
+	e.agent = agent
 	var matched []*Policy
 	consider := func(rules []*rule) {
 		for _, r := range rules {
@@ -300,7 +291,28 @@ var (
 	errTargetUnknown    = errors.New("the object of the request could not be looked up")
 )
 
+// prepare makes the variables, with the Agent whose turn it is.
+func (e *evaluation) prepare() {
+	if e.variables == nil {
+		e.variables = &expression.Variables{
+			Request: expression.RequestVariable(e.in.Request),
+			Reads:   expression.NewReads(e.in.MayRead), Searches: expression.NewSearches(),
+		}
+		if e.in.Request.Object != nil {
+			e.variables.Object = e.in.Request.Object
+		}
+		if e.in.Request.OldObject != nil {
+			e.variables.OldObject = e.in.Request.OldObject
+		}
+	}
+	e.variables.Agent = expression.Agent{Name: e.agent.Name, Labels: e.agent.Labels}
+	if e.agent.Spec.Owner != nil {
+		e.variables.Agent.Owner = e.agent.Spec.Owner.Name
+	}
+}
+
 func (e *evaluation) run(p *expression.Program) (bool, error) {
+	e.prepare()
 	if p.Namespace && !e.namespaced {
 		e.namespaced = true
 		e.namespaceErr = lookUp(e.in.Namespace, &e.variables.Namespace)
@@ -315,7 +327,7 @@ func (e *evaluation) run(p *expression.Program) (bool, error) {
 	if p.Target && e.targetErr != nil {
 		return false, errTargetUnknown
 	}
-	return p.Run(&e.variables, e.deadline)
+	return p.Run(e.variables, e.deadline)
 }
 
 var errNobodyKnows = errors.New("there is nobody to ask")

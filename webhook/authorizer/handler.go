@@ -6,6 +6,7 @@
 package authorizer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,9 +92,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if weight < 0 || weight > MaxReview {
 		weight = MaxReview
 	}
-	waiting, cancel := context.WithTimeout(ctx, roomPatience)
-	defer cancel()
-	if err := h.room.Acquire(waiting, weight); err != nil {
+	if !h.enter(ctx, weight) {
 		h.fail(w, http.StatusServiceUnavailable, "too many reviews are under way")
 		return
 	}
@@ -116,6 +115,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"action", d.Action.String(), "reason", string(d.Reason), "user", request.User.Name)
 	}
 	h.answer(ctx, w, Answer(&d, h.Key))
+}
+
+// enter takes a place in memory, at once or after waiting.
+func (h *Handler) enter(ctx context.Context, weight int64) bool {
+	if h.room.TryAcquire(weight) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, roomPatience)
+	defer cancel()
+	return h.room.Acquire(ctx, weight) == nil
 }
 
 // judge asks the engine.
@@ -151,14 +160,19 @@ func readReview(r *http.Request) ([]byte, error) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
 		return nil, &ErrReview{Status: http.StatusUnsupportedMediaType, Reason: "want Content-Type application/json"}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxReview+1))
-	if err != nil {
+	tooLarge := &ErrReview{Status: http.StatusRequestEntityTooLarge, Reason: fmt.Sprintf("the review is larger than %d bytes", MaxReview)}
+	if r.ContentLength > MaxReview {
+		return nil, tooLarge
+	}
+	var body bytes.Buffer
+	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead) // what reading needs to find the end
+	if _, err := body.ReadFrom(io.LimitReader(r.Body, MaxReview+1)); err != nil {
 		return nil, fmt.Errorf("read the review: %w", err)
 	}
-	if len(body) > MaxReview {
-		return nil, &ErrReview{Status: http.StatusRequestEntityTooLarge, Reason: fmt.Sprintf("the review is larger than %d bytes", MaxReview)}
+	if body.Len() > MaxReview {
+		return nil, tooLarge
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // refuse answers what is no review that it knows: with a denial where the API server would
