@@ -14,7 +14,6 @@ import (
 
 	"github.com/holdfast-dev/holdfast/cmd/internal/keyfile"
 	"github.com/holdfast-dev/holdfast/pkg/audit/redact"
-	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
 // serverTLS reads the files once, to fail at start, and the certificate again when its file
@@ -75,19 +74,6 @@ func redactionKey(file string) ([]byte, error) {
 	key, err = hex.DecodeString(strings.TrimSpace(string(data)))
 	if err != nil || len(key) < redact.KeyMin {
 		return nil, fmt.Errorf("--redaction-key-file %s: want at least %d hexadecimal digits", file, 2*redact.KeyMin)
-	}
-	return key, nil
-}
-
-// decisionKey reads the key that the webhook signs decisions with, or makes it.
-func decisionKey(file string) (*decision.Key, error) {
-	secret, err := keyfile.Read(file)
-	if err != nil {
-		return nil, fmt.Errorf("--decision-key-file: %w", err)
-	}
-	key, err := decision.NewKey(secret)
-	if err != nil {
-		return nil, fmt.Errorf("--decision-key-file %s: %w", file, err)
 	}
 	return key, nil
 }

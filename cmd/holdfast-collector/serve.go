@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-dev/holdfast/cmd/internal/keyfile"
 	"github.com/holdfast-dev/holdfast/collector"
 	"github.com/holdfast-dev/holdfast/pkg/jetstream"
 	"github.com/holdfast-dev/holdfast/pkg/postgres"
@@ -108,7 +109,7 @@ func (o *options) collector(ctx context.Context, logger *slog.Logger) (collector
 	if o.redactionKeyFile == "" {
 		logger.WarnContext(ctx, "redaction_key_is_of_this_process_only")
 	}
-	decisions, err := decisionKey(o.decisionKeyFile)
+	decisions, err := keyfile.Decision(o.decisionKeyFile)
 	if err != nil {
 		return collector.Config{}, err
 	}

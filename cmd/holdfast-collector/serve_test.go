@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/holdfast-dev/holdfast/cmd/internal/keyfile"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 )
 
@@ -201,7 +202,7 @@ func TestDurableBeforeAnswer(t *testing.T) {
 func TestForgedDecisionsAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	key, err := decisionKey(w.o.decisionKeyFile) // as the webhook does, whichever comes first
+	key, err := keyfile.Decision(w.o.decisionKeyFile) // as the webhook does, whichever comes first
 	if err != nil {
 		t.Fatal(err)
 	}

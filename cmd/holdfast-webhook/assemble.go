@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/holdfast-dev/holdfast/cmd/internal/keyfile"
 	"github.com/holdfast-dev/holdfast/pkg/agent"
 	"github.com/holdfast-dev/holdfast/pkg/decision"
 	"github.com/holdfast-dev/holdfast/pkg/engine"
@@ -100,7 +101,7 @@ func (h *hooks) register(server webhook.Server, cluster string) error {
 		IsAgent: h.decider.IsAgent, Facts: factsOf(h.decider), AccessRequest: lookUp(h.mgr.GetAPIReader()), Gone: h.book.objects.Gone,
 		Asks: h.decider, Room: h.book.ledger.Reserve, Net: h.net,
 	}
-	key, err := decisionKey(h.config.keyDecision)
+	key, err := keyfile.Decision(h.config.keyDecision)
 	if err != nil {
 		return err
 	}

@@ -81,24 +81,6 @@ func readKey(file string) ([]byte, error) {
 	return key, nil
 }
 
-// decisionKey reads the key that decisions are signed with, and makes one where there is no
-// file. Replicas and the collector have to share it: a decision signed with another key is
-// nobody's.
-func decisionKey(file string) (*decision.Key, error) {
-	if file == "" {
-		return nil, errors.New("--decision-key-file: want a file with at least 32 random bytes, the same for all replicas and the collector; it is made where it does not exist")
-	}
-	secret, err := keyfile.Read(file)
-	if err != nil {
-		return nil, fmt.Errorf("--decision-key-file: %w", err)
-	}
-	key, err := decision.NewKey(secret)
-	if err != nil {
-		return nil, fmt.Errorf("--decision-key-file %s: %w", file, err)
-	}
-	return key, nil
-}
-
 // lookUp finds AccessRequests for the check of Reviews; from storage, since a Review can
 // follow its AccessRequest by less than a watch takes.
 func lookUp(live client.Reader) admission.AccessRequests {

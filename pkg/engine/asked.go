@@ -34,24 +34,19 @@ func (r *Refusal) Error() string { return r.why }
 func (e *Engine) Asked(u decision.User, a *v1alpha1.Access) (Asked, error) {
 	s := e.state.Load()
 	if s == nil {
-		return Asked{}, &Refusal{Reason: decision.ReasonNotReady, why: "Holdfast has not loaded its Agents and policies yet; try again in a moment"}
+		return Asked{}, &Refusal{Reason: decision.ReasonNotReady, why: notReady}
 	}
 	agents := s.Agents.Identify(u)
 	if len(agents) == 0 {
 		return Asked{}, &Refusal{Reason: decision.ReasonNotAgent, why: fmt.Sprintf(
 			"%q is no agent, and only agents ask ahead; what people may do, RBAC says", u.Name)}
 	}
-	out := Asked{}
-	for _, agent := range agents {
-		out.Agents = append(out.Agents, agent.Name)
-	}
+	out := Asked{Agents: names(agents)}
 	refuse := func(reason decision.Reason, why string) (Asked, error) {
 		return Asked{}, &Refusal{Reason: reason, Agents: out.Agents, why: why}
 	}
-	for _, agent := range agents {
-		if agent.Spec.Suspended {
-			return refuse(decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", agent.Name, askOwner(agent)))
-		}
+	if agent := suspended(agents); agent != nil {
+		return refuse(decision.ReasonSuspended, whySuspended(agent))
 	}
 	if err := e.protection.Refused(agents, a); err != nil {
 		return refuse(decision.ReasonSelfProtection, err.Error())
@@ -71,5 +66,5 @@ func writes(verb string) bool { return verb != "get" && verb != "list" && verb !
 // isAsking says whether a request asks for approval, or says more about what was asked: the
 // own-kinds webhook judges those, and a policy stops them by a rule, never by its default.
 func isAsking(r *decision.Request) bool {
-	return r.Group == v1alpha1.Group && r.Resource == "accessrequests" && r.Subresource == "" && (r.Verb == "create" || r.Verb == "update")
+	return isOwnKind(r, "accessrequests") && (r.Verb == "create" || r.Verb == "update")
 }

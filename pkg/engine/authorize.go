@@ -40,11 +40,9 @@ func (e *Engine) Authorize(ctx context.Context, in Input) (d decision.Decision) 
 		}
 		return refuse(d, in.Request, decision.ReasonUndeclared, undeclared(s))
 	}
-	for _, a := range agents {
-		d.Agents = append(d.Agents, a.Name)
-	}
+	d.Agents = names(agents)
 	if a := suspended(agents); a != nil {
-		return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a)))
+		return refuse(d, in.Request, decision.ReasonSuspended, whySuspended(a))
 	}
 	switch {
 	case isBasic(in.Request):

@@ -8,7 +8,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -130,11 +129,9 @@ func (e *Engine) Decide(ctx context.Context, in Input) (d decision.Decision, hel
 	if len(agents) == 0 {
 		return refuse(d, in.Request, decision.ReasonUndeclared, undeclared(s)), nil
 	}
-	for _, a := range agents {
-		d.Agents = append(d.Agents, a.Name)
-	}
+	d.Agents = names(agents)
 	if a := suspended(agents); a != nil {
-		return refuse(d, in.Request, decision.ReasonSuspended, fmt.Sprintf("Agent %s is suspended; %s", a.Name, askOwner(a))), nil
+		return refuse(d, in.Request, decision.ReasonSuspended, whySuspended(a)), nil
 	}
 	done, ok := e.turn(ctx, agents[0].Name)
 	defer done()

@@ -112,9 +112,9 @@ func undeclared(s *State) string {
 	return "no Agent declares this identity; a cluster admin adds it to the subjects of one"
 }
 
-func askOwner(a *v1alpha1.Agent) string {
+func whySuspended(a *v1alpha1.Agent) string {
 	if a.Spec.Owner == nil {
-		return "a cluster admin can resume it"
+		return fmt.Sprintf("Agent %s is suspended; a cluster admin can resume it", a.Name)
 	}
-	return fmt.Sprintf("its owner is %s", a.Spec.Owner.Name)
+	return fmt.Sprintf("Agent %s is suspended; its owner is %s", a.Name, a.Spec.Owner.Name)
 }
